@@ -1,0 +1,1 @@
+"""The blueprints: parse, ask the store, answer."""

@@ -1,0 +1,31 @@
+"""Whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from .. import schema
+from ..errors import UnavailableError
+from ..extensions import broadcaster, store
+
+bp = Blueprint("health", __name__)
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    """The process answers."""
+    return _ok()
+
+
+@bp.get("/readyz")
+def readyz() -> Response:
+    """The database answers, its schema is the one of this version, and the change feed works."""
+    if trouble := schema.trouble(store.engine):
+        raise UnavailableError(trouble)
+    if not broadcaster.feed.connected:
+        raise UnavailableError("The change feed is not connected: open bars move late.")
+    return _ok()
+
+
+def _ok() -> Response:
+    return Response('{"status":"ok"}', content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,116 @@
+"""The three JSON endpoints of the specification. Knows neither SQL nor sockets."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Blueprint, Response, request, url_for
+
+from ..auth import current_caller, permitted, visible_task
+from ..errors import BadParameterError, NotFoundError
+from ..extensions import broadcaster, store
+from ..models import BIGINT_MAX, Snapshot
+
+bp = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+MAX_WAIT_SECONDS = 30
+# What a client that polls is asked to wait between two requests, in seconds.
+RETRY_AFTER_SECONDS = "1"
+# The answer is this caller's, and may be kept only to be asked about again.
+HEADERS = [("Cache-Control", "private, no-cache"), ("Vary", "Authorization, Cookie")]
+
+_WAIT = re.compile(r"wait *= *\"?([0-9]{1,9})\"?", re.IGNORECASE)
+
+
+@bp.get("/<task_id>/status")
+def status(task_id: str) -> Response:
+    """One task; with `Prefer: wait`, once it differs from what the client has."""
+    caller = current_caller()
+    task = visible_task(task_id, caller)
+    wait = _preferred_wait()
+    if wait is not None and not task.status.is_final and _client_has(task):
+        broadcaster.wait_for_news(task, caller.user_id, wait)
+        task = visible_task(task_id, caller)
+    response = _task_response(task)
+    if wait is not None:
+        response.headers["Preference-Applied"] = f"wait={wait}"
+    return response
+
+
+@bp.get("/users/me")
+def my_tasks() -> Response:
+    """A page of the caller's tasks, newest first."""
+    caller = current_caller()
+    skip = _whole_number("skip", 0, minimum=0)
+    limit = min(_whole_number("limit", DEFAULT_LIMIT, minimum=1), MAX_LIMIT)
+    if skip > BIGINT_MAX:
+        raise BadParameterError("skip must be a whole number of at most 64 bits.")
+    tasks = store.tasks_of(caller.user_id, skip, limit + 1)
+    body = b"[" + b",".join(task.json for task in tasks[:limit]) + b"]"
+    response = Response(body, headers=HEADERS, content_type="application/json")
+    pages = {"next": (skip + limit, limit)} if len(tasks) > limit else {}
+    if skip and (tasks or store.tasks_of(caller.user_id, max(0, skip - limit), 1)):
+        pages["prev"] = (max(0, skip - limit), min(limit, skip))
+    if pages:
+        response.headers["Link"] = _links(pages)
+    return response
+
+
+@bp.get("/learning-paths/<learning_path_id>")
+def latest_of_learning_path(learning_path_id: str) -> Response:
+    """The newest task of a learning path."""
+    caller = current_caller()
+    number = _id(learning_path_id)
+    return _task_response(permitted(store.latest_of_learning_path(number), caller))
+
+
+def _task_response(task: Snapshot) -> Response:
+    headers = [*HEADERS, ("ETag", f'W/"{task.revision}"')]
+    if not task.status.is_final:
+        headers.append(("Retry-After", RETRY_AFTER_SECONDS))
+    if _client_has(task):
+        return Response(status=304, headers=headers)
+    return Response(task.json, headers=headers, content_type="application/json")
+
+
+def _client_has(task: Snapshot) -> bool:
+    """Whether `If-None-Match` names this revision (RFC 9110, section 13.1.2)."""
+    if "HTTP_IF_NONE_MATCH" not in request.environ:  # parsing costs more than the row
+        return False
+    return request.if_none_match.contains_weak(str(task.revision))
+
+
+def _preferred_wait() -> int | None:
+    """The seconds of `Prefer: wait=N` (RFC 7240, section 4.3), or None. Of several, the first counts."""
+    if "HTTP_PREFER" not in request.environ:
+        return None
+    for preference in request.headers["Prefer"].split(","):
+        if found := _WAIT.fullmatch(preference.split(";")[0].strip()):
+            return min(int(found[1]), MAX_WAIT_SECONDS)
+    return None
+
+
+def _whole_number(name: str, default: int, minimum: int) -> int:
+    text = request.args.get(name)
+    if text is None:
+        return default
+    # Not `int()` alone, which takes "+5", "1_0" and other scripts' digits.
+    if not (text.isascii() and text.isdigit() and len(text) < 1000) or int(text) < minimum:
+        raise BadParameterError(f"{name} must be a whole number, {minimum} or more.")
+    return int(text)
+
+
+def _id(text: str) -> int:
+    """A 64-bit id. Raises `NotFoundError` for what cannot be one."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(BIGINT_MAX))) or int(text) > BIGINT_MAX:
+        raise NotFoundError("There is no task of such a learning path.")
+    return int(text)
+
+
+def _links(pages: dict[str, tuple[int, int]]) -> str:
+    """The pages beside this one, each given as skip and limit, as web links (RFC 8288)."""
+    return ", ".join(
+        f'<{url_for("tasks.my_tasks", skip=skip, limit=limit)}>; rel="{rel}"' for rel, (skip, limit) in pages.items()
+    )

@@ -1,0 +1,197 @@
+"""Every setting: its default, its name in the environment, its check. Knows no application."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Config, Flask
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+PREFIX = "TASKAPI_"
+# RFC 7518 section 3.2: a key of the same size as the hash output or larger.
+HS256_KEY_BYTES = 32
+
+# Not `float()` and `int()` alone, which take "nan", "1_0" and other scripts' digits.
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
+# A name only: what has other characters would be a regular expression to Flask-CORS.
+_ORIGIN = re.compile(r"https?://[a-z0-9_.-]+(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+class ConfigError(ValueError):
+    """A setting has a value that the service cannot run with; the text names the setting."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if not _SECONDS.fullmatch(str(value)) or not float(value):
+        raise ValueError
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if not _COUNT.fullmatch(str(value)):
+        raise ValueError
+    return int(value)
+
+
+def _algorithm(value: Any) -> str:
+    if value not in ("HS256", "RS256", "ES256"):
+        raise ValueError
+    return str(value)
+
+
+def _hs256_key(value: Any) -> str:
+    if len(_text(value).encode()) < HS256_KEY_BYTES:
+        raise ValueError
+    return str(value)
+
+
+def _origins(value: Any) -> list[str]:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    return [_origin(name.strip()) for name in names if name.strip()]
+
+
+def _origin(name: str) -> str:
+    if not _ORIGIN.fullmatch(name):
+        raise ValueError
+    return name
+
+
+def _database_url(value: Any) -> URL:
+    url = make_url(value)
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername != "sqlite" or url.database in (None, "", ":memory:"):
+        raise ValueError
+    return url
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: `parse` takes what a file, the environment or a caller gave, and raises for a bad value."""
+
+    default: Any
+    parse: Callable[[Any], Any]
+    wanted: str
+
+
+SETTINGS = {
+    "DATABASE_URL": Setting(
+        "sqlite:///taskapi.db",
+        _database_url,
+        "an SQLAlchemy URL: sqlite:///FILE or postgresql://HOST/DATABASE",
+    ),
+    "JWT_SECRET_KEY": Setting(None, _hs256_key, f"a text of at least {HS256_KEY_BYTES} bytes (RFC 7518, 3.2)"),
+    "JWT_ALGORITHM": Setting("HS256", _algorithm, "HS256, RS256 or ES256"),
+    "JWT_PUBLIC_KEY": Setting(None, _text, "the signer's public key in PEM"),
+    "SECRET_KEY": Setting(None, _hs256_key, f"a text of at least {HS256_KEY_BYTES} bytes"),
+    "ADMIN_CLAIM": Setting("is_admin", _text, "the name of a claim"),
+    "CORS_ORIGINS": Setting([], _origins, "origins such as https://app.example.com, comma separated"),
+    "LEASE_SECONDS": Setting(60.0, _seconds, "a number of seconds above 0"),
+    "MAX_STREAMS_PER_USER": Setting(50, _count, "a whole number, at least 1"),
+    "MAX_STREAMS": Setting(None, _count, "a whole number, at least 1"),
+    "STREAM_MAX_AGE": Setting(900.0, _seconds, "a number of seconds above 0"),
+}
+
+
+def instance_path() -> Path:
+    """Where this installation keeps what is its own; the same folder for the server, the CLI and the helper."""
+    return Path(Flask("taskapi").instance_path)
+
+
+def load(instance: Path, settings: Mapping[str, Any] | None = None) -> Config:
+    """Read the settings: defaults, `instance/config.py`, the environment, then `settings`.
+
+    Names that are not taskapi's own (those of Flask and its extensions) pass through `config.py` and `settings`
+    unchecked. Raises `ConfigError`.
+    """
+    config = Config(instance, {name: setting.default for name, setting in SETTINGS.items()})
+    config.from_pyfile("config.py", silent=True)
+    config.update({name: os.environ[PREFIX + name] for name in SETTINGS if PREFIX + name in os.environ})
+    config.update(settings or {})
+    for name, setting in SETTINGS.items():
+        if config[name] is not None or setting.default is not None:
+            config[name] = _checked(name, setting, config[name])
+    config["DATABASE_URL"] = _absolute(config["DATABASE_URL"], instance)
+    return config
+
+
+def _checked(name: str, setting: Setting, value: Any) -> Any:
+    try:
+        return setting.parse(value)
+    except (ValueError, TypeError, AttributeError, ArgumentError):
+        # `from None` and no value in the text: it may be a key or hold a password.
+        raise ConfigError(f"{PREFIX}{name} must be {setting.wanted}.") from None
+
+
+def _absolute(url: URL, instance: Path) -> URL:
+    """Resolve an embedded database's path against the instance folder, wherever the process was started."""
+    if url.drivername != "sqlite":
+        return url
+    return url.set(database=str(instance / str(url.database)))
+
+
+def add_keys(config: Config, instance: Path) -> None:
+    """Fill in the keys that were not given: made once, kept in the instance folder with mode 0600.
+
+    Raises `ConfigError` if the key that verifies tokens is not one for `JWT_ALGORITHM`.
+    """
+    if config["JWT_ALGORITHM"] == "HS256":
+        config["JWT_SECRET_KEY"] = config["JWT_SECRET_KEY"] or _kept_key("JWT_SECRET_KEY", instance)
+        config["SECRET_KEY"] = config["SECRET_KEY"] or _derived_key(config["JWT_SECRET_KEY"])
+    config["SECRET_KEY"] = config["SECRET_KEY"] or _kept_key("SECRET_KEY", instance)
+    _check_verification_key(config["JWT_ALGORITHM"], config)
+
+
+def _check_verification_key(algorithm: str, config: Config) -> None:
+    # Imported here: workers read the settings too, and verify nothing.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from jwt import PyJWTError
+    from jwt.algorithms import get_default_algorithms
+
+    name = "JWT_SECRET_KEY" if algorithm == "HS256" else "JWT_PUBLIC_KEY"
+    try:
+        key = config[name] if algorithm == "HS256" else load_pem_public_key(_text(config[name]).encode())
+        get_default_algorithms()[algorithm].prepare_key(key)
+    except (ValueError, TypeError, PyJWTError, UnsupportedAlgorithm):
+        raise ConfigError(f"{PREFIX}{name} must be {SETTINGS[name].wanted}, of the kind for {algorithm}.") from None
+
+
+def _derived_key(key: str) -> str:
+    return hmac.new(key.encode(), b"taskapi stream tickets", hashlib.sha256).hexdigest()
+
+
+def _kept_key(name: str, instance: Path) -> str:
+    path = instance / name.lower()
+    if not path.exists():
+        _write_once(path, secrets.token_urlsafe(48))
+    return str(_checked(name, SETTINGS[name], path.read_text()))
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all; of several processes starting at once, one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:  # created with mode 0600
+        draft.write(text)
+        draft.flush()
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return

@@ -1,0 +1,98 @@
+"""The error family, and the one place that turns an error into `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import orjson
+from flask import Flask, Response
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+
+class TaskApiError(Exception):
+    """The root: an answer that is not the one asked for. `detail` is shown to the client."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadParameterError(TaskApiError):
+    """A query parameter or header has a value that nothing can be done with."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class UnauthorizedError(TaskApiError):
+    """Nobody, or nobody that can be believed, is asking (RFC 6750, section 3)."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self, detail: str, *, error: str | None = None) -> None:
+        super().__init__(detail)
+        # No error code where no token came: there is nothing wrong with it yet.
+        challenge = f'Bearer error="{error}", error_description="{detail}"' if error else "Bearer"
+        self.headers = {"WWW-Authenticate": challenge}
+
+
+class ForbiddenError(TaskApiError):
+    """The task is somebody else's."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class NotFoundError(TaskApiError):
+    """There is no such task."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class UnavailableError(TaskApiError):
+    """Something that the service needs does not work now."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error's response."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    response = Response(orjson.dumps(body), status, headers, content_type="application/problem+json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of this application with a problem."""
+    app.register_error_handler(TaskApiError, _expected)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(SQLAlchemyError, _database)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _expected(error: TaskApiError) -> Response:
+    return problem(error.status, error.detail, error.headers)
+
+
+def _http(error: HTTPException) -> Response:
+    kept = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}
+    return problem(error.code or 500, error.description or "", kept)
+
+
+def _database(error: SQLAlchemyError) -> Response:
+    # The kind alone: an error's text may hold the statement, its values and the address.
+    log.error("the database does not answer: %s", type(error).__name__)
+    return _expected(UnavailableError("The database does not answer. Try again soon."))
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return problem(500, "Something went wrong here. It has been logged.")

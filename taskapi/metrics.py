@@ -1,0 +1,21 @@
+"""What operators count (Prometheus). Under gunicorn the counts of all workers add up: see `gunicorn_conf`."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+streams_open = Gauge("taskapi_streams_open", "Open event streams", multiprocess_mode="livesum")
+streams_refused = Counter("taskapi_streams_refused", "Streams refused, by reason: busy, shutdown", ["reason"])
+streams_ended = Counter(
+    "taskapi_streams_ended",
+    "Streams ended, by reason: done, deleted, expired, max_age, shutdown, stalled (dropped), client (it left)",
+    ["reason"],
+)
+frames_sent = Counter("taskapi_frames_sent", "Frames given to streams, keep-alives not counted")
+feed_connected = Gauge("taskapi_feed_connected", "Whether every change feed works", multiprocess_mode="livemin")
+feed_lag = Gauge(
+    "taskapi_feed_lag_seconds",
+    "From reading changed rows until their frames were written, the last time",
+    multiprocess_mode="livemax",
+)
+tasks_reaped = Counter("taskapi_tasks_reaped", "Tasks closed as timeout because their worker had gone")

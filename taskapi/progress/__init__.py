@@ -1,0 +1,133 @@
+"""The workers' door: report on a background task from any process. Knows no request and no Flask application.
+
+progress = Progress()
+with progress.task(user_id=123, kind="full_path_gen") as task:
+    for card in task.track(cards):
+        make(card)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from typing import Any
+
+import orjson
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
+
+from ..config import instance_path, load
+from ..models import Snapshot, TaskStatus
+from ..store import Store
+from . import values, writer
+from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound
+from .ledger import Ledger
+from .task import Run, Task
+from .writer import Writer, writer_for
+
+__all__ = ["DatabaseUnavailable", "Progress", "ProgressError", "Task", "TaskClosed", "TaskNotFound", "TaskStatus"]
+
+
+class Progress:
+    """Creates tasks and runs them, on the database of the settings or at an SQLAlchemy `url`.
+
+    Connects to nothing until it is used; may be a module's global, shared by threads and inherited by forks.
+    Raises `taskapi.config.ConfigError` for a setting that cannot be.
+    """
+
+    def __init__(self, url: str | URL | None = None) -> None:
+        config = load(instance_path(), {} if url is None else {"DATABASE_URL": url})
+        self._url: URL = config["DATABASE_URL"]
+        self._lease: float = config["LEASE_SECONDS"]
+
+    def create(
+        self,
+        *,
+        user_id: int,
+        kind: str = "task",
+        learning_path_id: int | None = None,
+        total_items: int | None = None,
+        stage: str | None = None,
+        task_id: str | None = None,
+        status: str = TaskStatus.PENDING,
+    ) -> str:
+        """Create a task as "pending", or "queued"; its `task_id`, `<kind>_<user id>_<time>_<random>` unless given.
+
+        Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
+        `DatabaseUnavailable` after `START_SECONDS`.
+        """
+        row = {
+            "task_id": _new_task_id(kind, user_id) if task_id is None else values.task_id("task_id", task_id),
+            "user_id": values.integer("user_id", user_id),
+            "learning_path_id": _unless_none(values.integer, "learning_path_id", learning_path_id),
+            "status": values.first_status("status", status),
+            "stage": _unless_none(values.text, "stage", stage),
+            "total_items": _unless_none(values.count, "total_items", total_items),
+        }
+        try:
+            self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
+        except IntegrityError:
+            if task_id is not None:
+                raise ValueError(f"task_id {task_id!r} is taken") from None
+            # Drawn at random, it can only be our own: the connection broke after the commit.
+        return str(row["task_id"])
+
+    def run(self, task_id: str) -> Run:
+        """A `with` block in which the task runs; gives a `Task`.
+
+        Enters "starting", soon "running"; leaves "completed", or "failed" with the traceback if an exception
+        leaves the block, which then goes on. Entering raises `TaskNotFound`, `TaskClosed` and, after
+        `START_SECONDS`, `DatabaseUnavailable`. Leaving raises `TaskClosed` if the task was ended by somebody else,
+        and `DatabaseUnavailable` if its end could not be written.
+        """
+        task_id = values.task_id("task_id", task_id)
+        return Run(self._writer, lambda: self._claim(task_id))
+
+    def task(self, *, user_id: int, **fields: Any) -> Run:
+        """Create a task and run it in one `with`: the arguments of `create`, the block of `run`."""
+        return self.run(self.create(user_id=user_id, **fields))
+
+    def attach(self, task_id: str) -> Task:
+        """Report on a task that another process runs. Usable as it is, or in a `with` that waits until all is written.
+
+        Raises `TaskNotFound`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`.
+        """
+        task_id = values.task_id("task_id", task_id)
+        return Task(self._writer, self._writer.ask(lambda store: _ledger(store, task_id), writer.START_SECONDS))
+
+    @property
+    def _writer(self) -> Writer:
+        return writer_for(self._url, self._lease)
+
+    def _claim(self, task_id: str) -> Ledger:
+        def claim(store: Store) -> Ledger:
+            ledger = _ledger(store, task_id)
+            if store.claim(task_id, self._lease) is None:  # it has ended since then
+                return _ledger(store, task_id)
+            return ledger
+
+        return self._writer.ask(claim, writer.START_SECONDS)
+
+
+def _ledger(store: Store, task_id: str) -> Ledger:
+    found = _open_task(store, task_id)
+    return Ledger(task_id, found.id, total_given=orjson.loads(found.json)["total_items"] is not None)
+
+
+def _open_task(store: Store, task_id: str) -> Snapshot:
+    found = store.task(task_id)
+    if found is None:
+        raise TaskNotFound(task_id)
+    if found.status.is_final:
+        raise TaskClosed(task_id, found.status)
+    return found
+
+
+def _new_task_id(kind: str, user_id: int) -> str:
+    now = dt.datetime.now(dt.UTC)
+    name = f"{values.word('kind', kind)}_{user_id}_{now:%Y%m%dT%H%M%SZ}_{secrets.token_hex(8)}"
+    return values.task_id("kind", name)
+
+
+def _unless_none(check: Any, name: str, value: Any) -> Any:
+    return None if value is None else check(name, value)

@@ -1,0 +1,165 @@
+"""What a worker holds: a task to report on, and the block in which it runs. Knows no SQL."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ..models import BIGINT_MAX, TaskStatus
+from . import values
+from .errors import ProgressError
+from .ledger import Ledger
+from .loops import loop_over
+from .writer import Writer
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Characters of a traceback that are kept, from its end.
+ERROR_DETAILS_LENGTH = 16_384
+FAILED_MESSAGE = "Task failed during execution."
+
+
+class Task:
+    """A task that this process works on; threads may share it.
+
+    Its methods note what is said and return at once; a background thread writes it. Each raises `TaskClosed` once
+    the task is known to have ended, and `TypeError` or `ValueError` for a value that cannot be.
+
+    As a context manager (after `Progress.attach`) it keeps the task's lease alive, and on leaving waits until all
+    is written; the task goes on.
+    """
+
+    def __init__(self, writer: Writer, ledger: Ledger) -> None:
+        self._writer = writer
+        self._ledger = ledger
+
+    def __repr__(self) -> str:
+        return f"<Task {self.task_id}>"
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self._ledger.task_id
+
+    def stage(self, text: str) -> None:
+        """Say what the task is doing now, in a word or a few."""
+        self.update(stage=text)
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more items as completed; counts of several threads and processes add up."""
+        if n.__class__ is not int or not 0 <= n <= BIGINT_MAX:
+            n = values.count("n", n)
+        if not self._ledger.count(n):
+            self._writer.watch(self._ledger)
+
+    def update(
+        self,
+        *,
+        progress: float | None = None,
+        stage: str | None = None,
+        total_items: int | None = None,
+        completed_items: int | None = None,
+    ) -> None:
+        """Set what is given: `progress` in percent (0 to 100), numbers of items, a stage.
+
+        `completed_items` replaces everything that was counted so far, by other processes too.
+        """
+        said = {
+            "progress": None if progress is None else values.percentage("progress", progress),
+            "stage": None if stage is None else values.text("stage", stage),
+            "total_items": None if total_items is None else values.count("total_items", total_items),
+            "completed_items": None if completed_items is None else values.count("completed_items", completed_items),
+        }
+        self._say(**said)
+
+    def result(self, message: str) -> None:
+        """Leave a short message on how the task went."""
+        self._say(result_message=values.text("message", message))
+
+    def track(self, iterable: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Go through `iterable` and count each item when the loop asks for the next one.
+
+        The number of items to come is `total`, else `len(iterable)` if it has one; it becomes the task's
+        `total_items` unless that was given. Several loops in one task add up. The item at which a loop breaks off
+        does not count. Nothing is read ahead. Once the task has ended, the loop raises `TaskClosed` in place of its
+        next item.
+        """
+        loop = loop_over(iterable)
+        expected = _length(iterable) if total is None else values.count("total", total)
+        self._ledger.check_open()
+        if expected is not None:
+            self._ledger.expect(expected)
+        self._writer.watch(self._ledger)
+        return chain.from_iterable(self._ledger.follow(loop))
+
+    def _say(self, **fields: Any) -> None:
+        self._ledger.check_open()
+        self._ledger.say(**fields)
+        if self._ledger.watched:
+            self._writer.poke()
+        else:
+            self._writer.watch(self._ledger)
+
+    def __enter__(self) -> Task:
+        self._ledger.held = True
+        self._writer.watch(self._ledger)
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _tb: object) -> None:
+        self._ledger.held = False
+        self._writer.flush(self._ledger)
+        if error is None:
+            self._ledger.check_open()
+
+
+def _length(iterable: Any) -> int | None:
+    try:
+        return len(iterable)
+    except TypeError:
+        return None
+
+
+class Run:
+    """The block in which a task runs: from "starting" to "completed", or "failed" if an exception leaves it."""
+
+    def __init__(self, writer: Writer, claim: Callable[[], Ledger]) -> None:
+        self._writer = writer
+        self._claim = claim
+
+    def __enter__(self) -> Task:
+        self._pid = os.getpid()
+        self._ledger = self._claim()
+        self._writer.start(self._ledger)
+        return Task(self._writer, self._ledger)
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        if os.getpid() != self._pid:
+            # A forked child leaves its parent's block: what it counted is its own, the end is not.
+            self._writer.flush(self._ledger)
+        elif error is None:
+            self._writer.finish(self._ledger, TaskStatus.COMPLETED, stage="finished", progress=100.0)
+        else:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._ledger.say_unless_given(FAILED_MESSAGE)
+        try:
+            self._writer.finish(self._ledger, TaskStatus.FAILED, error_details=error_details(error))
+        except ProgressError as unwritten:
+            # The error that broke the work goes on; this one only explains why the row does not show it.
+            log.warning("task %s could not be closed as failed: %s", self._ledger.task_id, unwritten)
+
+
+def error_details(error: BaseException) -> str:
+    """The traceback as text, the end of it if it is long."""
+    text = values.text("error_details", "".join(traceback.format_exception(error)))
+    return text if len(text) <= ERROR_DETAILS_LENGTH else "…" + text[1 - ERROR_DETAILS_LENGTH :]

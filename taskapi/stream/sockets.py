@@ -1,0 +1,323 @@
+"""Delivery: bare sockets under gunicorn's gevent worker, a generator elsewhere. Knows bytes, and no task.
+
+Under gunicorn a stream leaves its greenlet once the response's headers are sent: the descriptor is detached from
+gunicorn's socket object, and from then on each frame is one `write` on a bare descriptor. What is left of a stream
+is a small object; its greenlet (22 kB) is gone. This leans on how gunicorn's gevent worker ends a request, which is
+why gunicorn is pinned, and a test notices.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from .hub import Stream
+from .sse import KEEP_ALIVE, LAST_CHUNK, Frame
+
+# A small send buffer keeps old frames out of the kernel, where "only the newest state" could not replace them.
+SEND_BUFFER_BYTES = 16_384
+# Unacknowledged for so many milliseconds means that the network is cut (RFC 5482).
+USER_TIMEOUT_MS = 30_000
+# The constants of `select`, by their Linux names; gevent takes `select.epoll` and its family away.
+EPOLLOUT: Final = 0x004
+EPOLLERR: Final = 0x008
+EPOLLHUP: Final = 0x010
+EPOLLRDHUP: Final = 0x2000
+
+# What the kernel says when it has waited so long in vain.
+GIVEN_UP = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+Leave = Callable[..., None]
+
+
+def can_take_over(environ: dict[str, Any]) -> bool:
+    """Whether this request came over a plain socket that gunicorn's gevent worker will let go of."""
+    taken = environ.get("gunicorn.socket")
+    if taken is None or environ["SERVER_PROTOCOL"] not in ("HTTP/1.1", "HTTP/1.0"):
+        return False
+    from gevent.socket import socket as gevent_socket
+
+    return type(taken) is gevent_socket  # a TLS socket is a subclass, and has to encrypt
+
+
+class Poller:
+    """Watches all bare sockets of the process through one epoll: who has gone, and who can take bytes again."""
+
+    def __init__(self) -> None:
+        from gevent import get_hub, monkey, spawn
+
+        self._streams: dict[int, SocketStream] = {}
+        self._epoll = monkey.get_original("select", "epoll")()
+        self._readable = get_hub().loop.io(self._epoll.fileno(), 1)
+        self._hub = get_hub()
+        # gevent's own waits for a turn of the loop, in case that it watches the descriptor; it does not.
+        self.close: Callable[[int], None] = monkey.get_original("os", "close")
+        spawn(self._run)
+
+    def add(self, stream: SocketStream) -> None:
+        """Call the stream's `hear_why` when its client goes."""
+        self._streams[stream.descriptor] = stream
+        self._epoll.register(stream.descriptor, EPOLLRDHUP)
+
+    def want_to_write(self, stream: SocketStream, wanted: bool) -> None:
+        """Call the stream's `flush` when its client takes bytes, or no longer."""
+        self._epoll.modify(stream.descriptor, EPOLLRDHUP | (EPOLLOUT if wanted else 0))
+
+    def remove(self, stream: SocketStream) -> None:
+        """Stop watching a stream, before its descriptor's number can be another connection's."""
+        del self._streams[stream.descriptor]
+        self._epoll.unregister(stream.descriptor)
+
+    def _run(self) -> None:
+        while True:
+            self._hub.wait(self._readable)
+            for descriptor, events in self._epoll.poll(0, 512):
+                self._handle(descriptor, events)
+
+    def _handle(self, descriptor: int, events: int) -> None:
+        stream = self._streams.get(descriptor)
+        if stream is None:
+            return
+        if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            stream.hear_why()
+        else:
+            stream.flush()
+
+
+class Backlog:
+    """What a client has not taken: the rest of the frame being sent, and the newest one for each key behind it."""
+
+    __slots__ = ("rest", "since", "waiting")
+
+    def __init__(self, rest: bytes) -> None:
+        self.rest = rest
+        self.waiting: dict[int, bytes] = {}
+        self.since = time.monotonic()
+
+    def put(self, key: int, data: bytes) -> None:
+        """Let a frame wait, in place of an older one of its key."""
+        self.waiting.pop(key, None)
+        self.waiting[key] = data
+
+    def next(self) -> bytes:
+        """The next bytes to write; none are left when this is empty."""
+        if not self.rest and self.waiting:
+            self.rest = self.waiting.pop(next(iter(self.waiting)))
+        return self.rest
+
+
+class SocketStream(Stream):
+    """A stream on a bare, non-blocking descriptor."""
+
+    __slots__ = ("_backlog", "_environ", "_finished", "_form", "_leave", "_poller", "descriptor")
+
+    def __init__(self, environ: dict[str, Any], poller: Poller, leave: Leave, *state: Any) -> None:
+        super().__init__(*state)
+        self.descriptor = -1
+        self._environ: dict[str, Any] | None = environ
+        self._poller = poller
+        self._leave = leave
+        # gunicorn answers an HTTP/1.0 peer (nginx's default) without chunks.
+        self._form = 1 if environ["SERVER_PROTOCOL"] == "HTTP/1.1" else 0
+        self._backlog: Backlog | None = Backlog(b"")
+        self._finished = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The response's body: lets gunicorn send the headers, then takes the socket and ends the request."""
+        yield b""
+        environ, self._environ = self._environ, None
+        assert environ is not None  # noqa: S101 - a body is iterated once
+        self._attach(environ["gunicorn.socket"])
+        # The way out of gunicorn's loop that closes only the emptied socket object, and logs at debug level.
+        raise BrokenPipeError(errno.EPIPE, "the stream has left gunicorn")
+
+    def _attach(self, taken: socket.socket) -> None:
+        set_options(taken)
+        self.descriptor = taken.detach()
+        self._poller.add(self)
+        if not self._write_backlog():
+            self._poller.want_to_write(self, True)
+
+    def close(self) -> None:
+        """WSGI's `close`: gives up a stream whose socket was never taken over."""
+        if self._environ is not None:
+            self._environ = None
+            self._leave(self)
+
+    def send(self, key: int, frame: Frame) -> None:
+        """Write a frame, or let it wait for the client."""
+        self._send(key, frame[self._form])
+
+    def finish(self, key: int, frame: Frame | None) -> None:
+        """Write a last frame, and close as soon as the client has taken what it is owed."""
+        if not self._finished:
+            self._finished = True
+            self._send(key, (frame[self._form] if frame else b"") + (LAST_CHUNK if self._form else b""))
+            if self._backlog is None:
+                self._close()
+
+    def _send(self, key: int, data: bytes) -> None:
+        if self._backlog is not None:
+            self._backlog.put(key, data)
+        elif rest := self._write(data):
+            self._backlog = Backlog(rest)
+            self._poller.want_to_write(self, True)
+
+    def _write(self, data: bytes) -> bytes:
+        """Write what the socket takes now; what it did not take."""
+        try:
+            written = os.write(self.descriptor, data)
+        except BlockingIOError:
+            return data
+        except OSError as error:
+            self.drop(reason_of(error))
+            return b""
+        return b"" if written == len(data) else data[written:]
+
+    def flush(self) -> None:
+        """Write what waits, now that the client takes bytes again."""
+        if self._write_backlog() and self.descriptor >= 0:
+            self._poller.want_to_write(self, False)
+
+    def _write_backlog(self) -> bool:
+        """Whether the client took all that waits for it."""
+        backlog = self._backlog
+        while backlog is not None and (data := backlog.next()):
+            backlog.rest = self._write(data)
+            if backlog.rest:
+                return False
+        self._backlog = None
+        if self._finished:
+            self._close()
+        return True
+
+    def stalled_since(self) -> float | None:
+        """Since when the client owes us room for what it was sent."""
+        return self._backlog.since if self._backlog else None
+
+    def hear_why(self) -> None:
+        """Drop a stream whose connection has ended, by itself or by the kernel."""
+        try:
+            os.read(self.descriptor, 1)
+        except OSError as error:
+            self.drop(reason_of(error))
+        else:
+            self.drop()
+
+    def drop(self, reason: str = "client") -> None:
+        """Close at once, whatever was not sent."""
+        self._leave(self, reason)
+        self._close()
+
+    def _close(self) -> None:
+        if self.descriptor < 0:
+            return
+        self._poller.remove(self)
+        self._poller.close(self.descriptor)
+        self.descriptor = -1
+        self._backlog = None
+
+
+def reason_of(error: OSError) -> str:
+    """Why a stream's connection broke: its client left, or had stalled until the kernel gave it up."""
+    return "stalled" if error.errno in GIVEN_UP else "client"
+
+
+def set_options(taken: socket.socket) -> None:
+    """Prepare a socket for a long stream of small frames."""
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if taken.family in (socket.AF_INET, socket.AF_INET6):
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+class QueueStream(Stream):
+    """A stream for any WSGI server: a thread or greenlet of the server's waits for frames and yields them."""
+
+    __slots__ = ("_changed", "_finished", "_leave", "_waiting")
+
+    def __init__(self, leave: Leave, *state: Any) -> None:
+        super().__init__(*state)
+        self._leave = leave
+        self._changed = threading.Condition()
+        self._waiting: dict[int, bytes] = {}
+        self._finished = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The response's body."""
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._finished)
+                    waiting, self._waiting = self._waiting, {}
+                    finished = self._finished
+                yield b"".join(waiting.values())
+                if finished:
+                    return
+        finally:
+            self._leave(self)
+
+    def close(self) -> None:
+        """WSGI's `close`, also where the body was never iterated."""
+        self._leave(self)
+
+    def send(self, key: int, frame: Frame) -> None:
+        """Let a frame wait for the server's thread, in place of an older one of its key."""
+        with self._changed:
+            self._waiting.pop(key, None)
+            self._waiting[key] = frame.raw
+            self._changed.notify()
+
+    def finish(self, key: int, frame: Frame | None) -> None:
+        """Send a last frame and end the body."""
+        if frame is not None:
+            self.send(key, frame)
+        with self._changed:
+            self._finished = True
+            self._changed.notify()
+
+    def stalled_since(self) -> float | None:
+        """Never known: the server's thread hangs in its own write."""
+        return None
+
+    def drop(self) -> None:
+        """End the body."""
+        self.finish(0, None)
+
+
+class Waiter(Stream):
+    """Not a client's stream, but a request that is held until there is news of its task."""
+
+    __slots__ = ("_news",)
+
+    is_counted = False
+
+    def __init__(self, *state: Any) -> None:
+        super().__init__(*state)
+        self._news = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for news, for so many seconds at most."""
+        self._news.wait(seconds)
+
+    def send(self, key: int, frame: Frame) -> None:
+        """Any frame is news, but for one that only keeps a connection alive."""
+        if frame is not KEEP_ALIVE:
+            self._news.set()
+
+    def finish(self, key: int, frame: Frame | None) -> None:
+        """An end is news, too."""
+        self._news.set()
+
+    def stalled_since(self) -> float | None:
+        """Never."""
+        return None
+
+    def drop(self) -> None:
+        """End the waiting."""
+        self._news.set()

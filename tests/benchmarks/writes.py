@@ -1,0 +1,97 @@
+"""Progress commits a second, beside the same without what taskapi adds."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from taskapi.store import Report, Store
+
+from . import programs
+from .programs import Missing
+from .table import Row, ratio
+
+SECONDS = 3.0
+ANNOUNCING = ("user_tasks_announce_row", "user_tasks_announce_change", "user_tasks_announce_late")
+
+
+def writes(number: int) -> Iterator[Row]:
+    """SQLite from one process, PostgreSQL from 8 and 32."""
+    found = programs.rounds(number, {"ours": _reports, "plain": _plain})
+    yield Row("reports/s, SQLite, one process", "plain sqlite3", ratio(found["ours"], found["plain"]), "0.5 ×")
+    try:
+        with programs.task_database("postgresql") as url:
+            yield from _postgresql(url, number)
+    except Missing as reason:
+        yield Row("commits/s, PostgreSQL", "the same without announcing", f"left out: {reason}", "0.8 × and 0.5 ×")
+
+
+def _per_second(write: object) -> float:
+    written, started = 0, time.perf_counter()
+    while time.perf_counter() - started < SECONDS:
+        for _ in range(100):
+            write(written)  # type: ignore[operator]
+            written += 1
+    return written / (time.perf_counter() - started)
+
+
+def _reports() -> float:
+    with programs.task_database("sqlite") as url:
+        store = Store(programs.open_engine(url))
+        task = store.task("hot")
+        assert task is not None
+        found = _per_second(lambda number: store.report([Report(task.id, progress=number % 100)], 60))
+        store.close()
+        return found
+
+
+def _plain() -> float:
+    """The same table without triggers, one UPDATE by its key a transaction."""
+    with programs.task_database("sqlite") as url:
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        update = "UPDATE user_tasks SET progress = ? WHERE id = 1"
+        found = _per_second(lambda number: connection.execute(update, (number % 100,)))
+        connection.close()
+        return found
+
+
+def _postgresql(url: str, number: int) -> Iterator[Row]:
+    pgbench = shutil.which("pgbench")
+    if pgbench is None:
+        raise Missing("no pgbench")
+    engine = programs.open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO user_tasks (task_id, user_id) SELECT 't' || i, i FROM generate_series(1, 64) i")
+        )
+        first = connection.scalar(sa.text("SELECT min(id) FROM user_tasks"))
+    script = programs.folder() / "write.sql"
+    script.write_text(f"UPDATE user_tasks SET progress = random() * 100 WHERE id = {first} + :client_id;\n")
+
+    def commits(writers: int, word: str) -> float:
+        with engine.begin() as connection:
+            for trigger in ANNOUNCING:
+                connection.execute(sa.text(f"ALTER TABLE user_tasks {word} TRIGGER {trigger}"))
+        command = [pgbench, "-n", "-M", "prepared", "-c", str(writers), "-j", "2", "-T", str(int(SECONDS) + 1)]
+        said = subprocess.run([*command, "-f", script, url], capture_output=True, text=True, check=True).stdout
+        return float(said.partition("tps = ")[2].split()[0])
+
+    for writers, to_reach in ((8, "0.8 ×"), (32, "0.5 ×")):
+        found = programs.rounds(
+            number,
+            {
+                "with": lambda writers=writers: commits(writers, "ENABLE"),
+                "without": lambda writers=writers: commits(writers, "DISABLE"),
+            },
+        )
+        value = ratio(found["with"], found["without"])
+        yield Row(f"commits/s, PostgreSQL, {writers} writers", "the same without announcing", value, to_reach)
+    engine.dispose()

@@ -1,0 +1,81 @@
+"""Make the README's pictures anew: `PYTHONPATH=. .venv/bin/python tests/screenshots.py` (with playwright)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from harness import Server, insert, make_token
+from playwright.sync_api import sync_playwright
+from sqlalchemy.engine import make_url
+
+from taskapi import database, schema
+
+PICTURES = Path(__file__).parent / "pictures"
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+TASKS: dict[str, dict[str, object]] = {
+    "deck_export_123_20261123T081500Z_1": {
+        "status": "completed",
+        "stage": "finished",
+        "progress": 100,
+        "total_items": 214,
+        "completed_items": 214,
+        "result_message": "214 cards exported",
+    },
+    "card_update_123_20261123T084000Z_2": {
+        "status": "failed",
+        "stage": "generating_cards",
+        "progress": 38,
+        "total_items": 80,
+        "completed_items": 30,
+        "result_message": "Task failed during execution.",
+        "error_details": "ValueError: the source of this card is empty",
+    },
+    "full_path_gen_123_20261123T090000Z_3": {
+        "status": "running",
+        "stage": "generating_cards",
+        "progress": 46,
+        "total_items": 50,
+        "completed_items": 23,
+        "learning_path_id": 456,
+    },
+    "deck_import_123_20261123T090100Z_4": {"status": "running", "stage": "planning_path_structure"},
+    "deck_export_123_20261123T090200Z_5": {"status": "queued"},
+}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/taskapi.db"
+        engine = database.open_engine(make_url(url))
+        schema.upgrade(engine)
+        for task_id, columns in TASKS.items():
+            insert(engine, task_id, 123, **columns)
+        server = Server(url, Path(folder) / "log")
+        try:
+            take(f"http://127.0.0.1:{server.port}/#token={make_token(123)}")
+        finally:
+            server.close()
+            engine.dispose()
+
+
+def take(url: str) -> None:
+    PICTURES.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for name, scheme, width in (("page", "light", 860), ("page-dark", "dark", 860), ("phone", "light", 360)):
+            context = browser.new_context(
+                viewport={"width": width, "height": 640}, color_scheme=scheme, device_scale_factor=1.5
+            )
+            page = context.new_page()
+            page.goto(url)
+            page.get_by_text("23 of 50").wait_for()
+            page.get_by_text("214 cards exported").wait_for()
+            page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""What nobody thought of: generated requests, generated text, and generated lives of a task."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from harness import EventStream, Server, insert, make_token, row, update, wait_until
+
+from taskapi.models import RESPONSE_FIELDS, Snapshot, TaskStatus
+from taskapi.stream import sse
+from taskapi.stream.hub import ending
+
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed: see .ci/requirements.txt")
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from hypothesis.stateful import (  # noqa: E402
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+REPEATABLE = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+# The description against the server, over real HTTP.
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_answer_that_the_description_does_not_know(
+    start_server: Callable[..., Server], engine: sa.Engine, tmp_path: Path
+) -> None:
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed: see .ci/requirements.txt")
+    server = start_server(STREAM_MAX_AGE=1)  # a stream's body has an end
+    for task_id, columns in {
+        "mine": {"status": "running"},
+        "ended": {"status": "failed"},
+        "other": {"user": 2},
+    }.items():
+        insert(engine, task_id, **columns)
+    command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{server.port}/openapi.json"]
+    command += [
+        "--header",
+        f"Authorization: Bearer {make_token()}",
+        "--max-examples",
+        "40",
+        "--seed",
+        "1",
+        "--no-color",
+    ]
+
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+
+    assert found.returncode == 0, found.stdout
+    assert "passed" in found.stdout
+    assert "Traceback" not in server.log.read_text()
+
+
+# Any request.
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+HEADER_VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40)
+IN_A_PATH = ANY_TEXT.map(lambda text: text.replace("/", "").replace("?", "").replace("#", ""))
+ROUTES = st.sampled_from(
+    [
+        "/api/tasks/{}/status",
+        "/api/tasks/{}/events",
+        "/api/tasks/learning-paths/{}",
+        "/api/tasks/users/me",
+        "/api/tasks/{}",
+        "/{}",
+    ]
+)
+QUERY = st.dictionaries(
+    st.sampled_from(["skip", "limit", "last_event_id", "lastEventId", "ticket"]) | ANY_TEXT, ANY_TEXT
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["Authorization", "If-None-Match", "Last-Event-ID", "Accept", "Cookie"]), HEADER_VALUE
+)
+
+
+@settings(REPEATABLE, max_examples=300)
+@given(route=ROUTES, name=IN_A_PATH, query=QUERY, headers=HEADERS, known=st.booleans(), method=st.sampled_from("GP"))
+def test_any_request_gets_an_answer_and_any_refusal_a_problem(
+    app: Flask, route: str, name: str, query: dict[str, str], headers: dict[str, str], known: bool, method: str
+) -> None:
+    if known:
+        headers = {**headers, "Authorization": f"Bearer {make_token()}"}
+
+    answer = app.test_client().open(
+        route.format(name), method="GET" if method == "G" else "POST", query_string=query, headers=headers
+    )
+
+    assert answer.status_code < 500
+    if answer.status_code >= 400:
+        assert answer.content_type == "application/problem+json"
+        assert answer.json["status"] == answer.status_code
+    answer.close()
+
+
+# Any text, in a frame.
+
+
+def events_of(data: bytes) -> list[dict[str, str]]:
+    """A parser of event streams written from the HTML standard, 9.2.5 and 9.2.6, and from nothing of ours."""
+    text = data.decode("utf-8").removeprefix("\ufeff")
+    events, buffer, name, last_id = [], "", "", ""
+    for line in re.split(r"\r\n|\n|\r", text)[:-1]:
+        if line == "":
+            if buffer:
+                events.append({"type": name or "message", "data": buffer.removesuffix("\n"), "lastEventId": last_id})
+            buffer, name = "", ""
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            buffer += value + "\n"
+        elif field == "id" and "\0" not in value:
+            last_id = value
+    return events
+
+
+@settings(REPEATABLE, max_examples=500)
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=4, max_size=4),
+    status=st.sampled_from(TaskStatus),
+    revision=st.integers(0, 2**63 - 1),
+)
+def test_any_text_comes_out_of_a_frame_as_it_went_in(texts: list[str], status: TaskStatus, revision: int) -> None:
+    values: dict[str, Any] = dict.fromkeys(RESPONSE_FIELDS)
+    values.update(zip(("task_id", "stage", "result_message", "error_details"), texts, strict=True))
+    values.update(id=1, user_id=1, status=str(status))
+    task = Snapshot.of([*values.values(), revision])
+
+    events = events_of(ending(task).raw)
+
+    assert json.loads(events[0]["data"]) == values
+    assert (events[0]["type"], events[0]["lastEventId"]) == ("message", str(revision))
+    ends = [{"type": "done", "data": json.dumps({"status": status}), "lastEventId": str(revision)}]
+    assert events[1:] == (ends if status.is_final else [])
+    assert sse.cursor(events[0]["lastEventId"]) == revision
+
+
+# Any life of a task.
+
+
+class Client(threading.Thread):
+    """Follows a task over one connection after another, as a browser does, and remembers what came."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        super().__init__(daemon=True)
+        self.ids: list[int] = []
+        self.names: list[str] = []
+        self.newest: Any = None
+        self._stream = server.stream(path, **self._cursor())
+        self._stream.socket.settimeout(60)
+
+    def _cursor(self) -> dict[str, str]:
+        return {}
+
+    def run(self) -> None:
+        with contextlib.suppress(StopIteration, OSError, ValueError):
+            while True:
+                self._take(self._stream)
+
+    def _take(self, stream: EventStream) -> None:
+        event = stream.next()
+        self.names.append(event.name)
+        if event.name == "message":
+            self.newest = event.json
+            self.ids.append(int(event.id))
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.socket.shutdown(socket.SHUT_RDWR)
+        self.join()
+
+
+class Returned(Client):
+    """A client that comes back with what it has seen."""
+
+    def __init__(self, server: Server, path: str, before: Client) -> None:
+        self._before = before
+        super().__init__(server, path)
+        self.ids, self.newest = list(before.ids), before.newest
+
+    def _cursor(self) -> dict[str, str]:
+        return {"Last_Event_ID": str(self._before.ids[-1])} if self._before.ids else {}
+
+
+class Life(RuleBasedStateMachine):
+    """One task, its writers, and those who follow it on a real server."""
+
+    server: Server
+    engine: sa.Engine
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.task_id = f"life_{secrets.token_hex(8)}"
+        insert(self.engine, self.task_id)
+        self.path = f"/api/tasks/{self.task_id}/events"
+        self.open: list[Client] = []
+        self.dropped: list[Client] = []
+
+    @rule(progress=st.integers(0, 99))
+    def write(self, progress: int) -> None:
+        update(self.engine, self.task_id, status="running", progress=progress)
+
+    @rule(progress=st.integers(0, 99))
+    def write_and_roll_back(self, progress: int) -> None:
+        with self.engine.connect() as connection:
+            statement = sa.text("UPDATE user_tasks SET progress = :progress, stage = 'never' WHERE task_id = :task_id")
+            connection.execute(statement, {"progress": progress, "task_id": self.task_id})
+            connection.rollback()
+
+    @precondition(lambda self: len(self.open) < 6)
+    @rule()
+    def connect(self) -> None:
+        self._follow(Client(self.server, self.path))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        client = data.draw(st.sampled_from(self.open))
+        self.open.remove(client)
+        client.drop()
+        self.dropped.append(client)
+
+    @precondition(lambda self: self.dropped)
+    @rule(data=st.data())
+    def reconnect(self, data: st.DataObject) -> None:
+        before = data.draw(st.sampled_from(self.dropped))
+        self.dropped.remove(before)
+        self._follow(Returned(self.server, self.path, before))
+
+    @precondition(lambda self: self.engine.dialect.name == "postgresql")
+    @rule()
+    def kill_the_listener(self) -> None:
+        with self.engine.begin() as connection:
+            killed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN user_tasks%'"
+            connection.execute(sa.text(killed))
+
+    @rule()
+    def be_quiet(self) -> None:
+        """After quiet, the last that everybody has seen is the row."""
+        current = row(self.engine, self.task_id)
+        wait_until(lambda: all(client.ids and client.ids[-1] == current["revision"] for client in self.open))
+        assert all(client.newest["progress"] == current["progress"] for client in self.open)
+        assert current["stage"] is None
+
+    def _follow(self, client: Client) -> None:
+        client.start()
+        self.open.append(client)
+
+    def teardown(self) -> None:
+        """The task ends, and so must everybody who follows it, once and for good."""
+        update(self.engine, self.task_id, status="completed", progress=100)
+        final = row(self.engine, self.task_id)
+        for client in self.open:
+            client.join(30)
+            assert not client.is_alive()
+            assert client.ids[-1] == final["revision"]
+            assert client.newest["status"] == "completed"
+            assert client.names[-2:] == ["message", "done"]
+            assert client.names.count("done") == 1
+            again = self.server.stream(self.path, Last_Event_ID=str(client.ids[-1]))
+            assert again.status == 204
+        for client in self.open + self.dropped:
+            assert client.ids == sorted(set(client.ids)), "ids ascend"
+        self.server.close_streams()
+
+
+@pytest.mark.slow
+def test_every_life_of_a_task_ends_truly_for_everybody(server: Server, engine: sa.Engine) -> None:
+    life = type("LifeHere", (Life,), {"server": server, "engine": engine})
+
+    run_state_machine_as_test(life, settings=settings(REPEATABLE, max_examples=25, stateful_step_count=20))

@@ -1,0 +1,360 @@
+"""The hub with a clock in the test's hand and streams that only take notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from taskapi.models import Snapshot, TaskStatus
+from taskapi.stream.hub import (
+    BUSY_RETRY,
+    KEEP_ALIVE_SECONDS,
+    RETRY_RANGE,
+    STALL_SECONDS,
+    STREAMS_PER_TURN,
+    TICK_SECONDS,
+    Hub,
+    Stream,
+    farewell,
+)
+from taskapi.stream.sse import Frame
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Notes(Stream):
+    """A stream that writes down what it is given."""
+
+    def __init__(self, hub: Hub, user: int = 1, cursor: int | None = None, lifetime: float = 900.0) -> None:
+        super().__init__(user, cursor, hub.clock() + lifetime, "max_age")
+        self.hub = hub
+        self.frames: list[str] = []
+        self.ended = self.dropped = False
+        self.stalled: float | None = None
+
+    def send(self, key: int, frame: Frame) -> None:
+        assert not self.ended
+        self.frames.append(frame.raw.decode())
+
+    def finish(self, key: int, frame: Frame | None) -> None:
+        if frame is not None:
+            self.send(key, frame)
+        self.ended = True
+
+    def drop(self) -> None:
+        self.hub.leave(self)
+        self.ended = self.dropped = True
+
+    def stalled_since(self) -> float | None:
+        return self.stalled
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(frame.split("\n")[0].removeprefix("id: ")) for frame in self.frames if frame.startswith("id: ")]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def hub(clock: Clock) -> Hub:
+    return Hub(max_streams=1000, max_streams_per_user=900, clock=clock)
+
+
+def task(revision: int, status: str = "running", number: int = 7, user: int = 1) -> Snapshot:
+    return Snapshot(number, user, f"task{number}", TaskStatus(status), revision, b"{}")
+
+
+def watching(hub: Hub, revision: int = 1, **state: Any) -> Notes:
+    stream = Notes(hub, **state)
+    hub.watch_task(task(revision), stream)
+    return stream
+
+
+def pass_time(hub: Hub, clock: Clock, until: Callable[[], bool]) -> None:
+    """Let the broadcaster's loop run, in no time."""
+    for _ in range(10_000):
+        wait = hub.tick()
+        if until():
+            return
+        clock.now += wait or TICK_SECONDS
+    raise AssertionError("it never came")
+
+
+def watching_all(hub: Hub, *tasks: Snapshot, user: int = 1) -> Notes:
+    stream = Notes(hub, user)
+    hub.watch_user(user, 0, stream)
+    hub.introduce(stream, tasks)
+    return stream
+
+
+def test_a_stream_gets_the_snapshot_at_once_and_then_every_newer_one(hub: Hub) -> None:
+    stream = watching(hub, 1)
+
+    for revision in (2, 5, 9):
+        hub.publish(task(revision))
+
+    assert stream.ids == [1, 2, 5, 9]
+
+
+def test_a_stream_never_goes_back(hub: Hub) -> None:
+    stream = watching(hub, 5)
+
+    for revision in (5, 4, 6, 6, 2):
+        hub.publish(task(revision))
+
+    assert stream.ids == [5, 6]
+
+
+def test_a_stream_that_has_the_snapshot_gets_only_what_is_newer(hub: Hub) -> None:
+    stream = watching(hub, 5, cursor=5)
+    assert stream.frames == []
+
+    hub.publish(task(6))
+
+    assert stream.ids == [6]
+
+
+def test_a_slow_client_that_was_said_goodbye_is_dropped_too(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub, lifetime=20)
+    stream.stalled = clock.now + 15
+    pass_time(hub, clock, lambda: stream.ended)
+    assert not stream.dropped
+
+    pass_time(hub, clock, lambda: stream.dropped)
+
+    assert 15 + STALL_SECONDS < clock.now - 1000 < 15 + STALL_SECONDS + KEEP_ALIVE_SECONDS + TICK_SECONDS
+    assert hub.tick() is None
+
+
+def test_the_first_stream_of_a_task_asks_for_a_second_reading_and_the_next_ones_do_not(hub: Hub) -> None:
+    assert hub.watch_task(task(1), Notes(hub)) is True
+    assert hub.watch_task(task(1), Notes(hub)) is False
+
+
+def test_a_stream_that_opens_with_an_older_row_gets_the_newest_that_the_hub_has(hub: Hub) -> None:
+    watching(hub, 1)
+    hub.publish(task(8))
+
+    late = watching(hub, 3)
+
+    assert late.ids == [8]
+
+
+def test_a_newer_row_brought_by_a_new_stream_reaches_the_others(hub: Hub) -> None:
+    first = watching(hub, 1)
+
+    watching(hub, 4)
+
+    assert first.ids == [1, 4]
+
+
+def test_a_final_snapshot_is_followed_by_one_done_and_the_end(hub: Hub) -> None:
+    stream = watching(hub, 1)
+
+    hub.publish(task(2, "failed"))
+    hub.publish(task(3, "failed"))
+
+    assert stream.frames[1:] == ['id: 2\ndata: {}\n\nevent: done\ndata: {"status": "failed"}\n\n']
+    assert stream.ended
+    assert len(hub) == 0
+
+
+def test_a_task_that_became_final_while_the_stream_opened_ends_it(hub: Hub) -> None:
+    stream = Notes(hub)
+    hub.watch_task(task(2, "timeout"), stream)
+
+    assert stream.ended
+    assert len(hub) == 0
+
+
+def test_a_users_stream_shows_all_tasks_of_the_user_and_has_no_done(hub: Hub) -> None:
+    stream = watching_all(hub, task(3), task(5, number=8))
+
+    hub.publish(task(6, "completed"))
+    hub.publish(task(7, number=9))
+    hub.publish(task(8, number=10, user=2))
+
+    assert stream.ids == [3, 5, 6, 7]
+    assert not any("done" in frame for frame in stream.frames)
+    assert not stream.ended
+
+
+def test_a_late_word_of_what_ended_before_a_users_stream_opened_is_history(hub: Hub) -> None:
+    stream = Notes(hub)
+    hub.watch_user(1, 9, stream)
+
+    hub.publish(task(9, "completed"))
+    hub.publish(task(8, number=8))
+    hub.publish(task(10, "completed", number=9))
+
+    assert stream.ids == [8, 10]
+
+
+def test_ids_of_a_users_stream_ascend_though_a_slow_transaction_commits_late(hub: Hub) -> None:
+    stream = watching_all(hub)
+
+    hub.publish(task(20))
+    hub.publish(task(19, number=8))
+
+    assert stream.ids == [20, 20]
+
+
+def test_what_was_published_while_a_users_stream_was_read_is_not_taken_back(hub: Hub) -> None:
+    stream = Notes(hub)
+    hub.watch_user(1, 0, stream)
+    hub.publish(task(9))
+
+    hub.introduce(stream, [task(4)])
+
+    assert stream.ids == [9]
+
+
+def test_a_second_stream_of_a_user_is_introduced_without_troubling_the_first(hub: Hub) -> None:
+    first = watching_all(hub, task(3))
+
+    second = watching_all(hub, task(3))
+
+    assert first.ids == [3]
+    assert second.ids == [3]
+
+
+def test_keep_alive_comes_after_fifteen_quiet_seconds_and_not_before(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub)
+
+    clock.now += KEEP_ALIVE_SECONDS - TICK_SECONDS - 0.1
+    hub.tick()
+    assert len(stream.frames) == 1
+    clock.now += 0.2
+    hub.tick()
+
+    assert stream.frames[1:] == [":\n\n"]
+
+
+def test_a_frame_puts_the_keep_alive_off(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub)
+    clock.now += 10
+    hub.publish(task(2))
+
+    clock.now += 10
+    hub.tick()
+
+    assert ":\n\n" not in stream.frames
+
+
+def test_keep_alives_go_on_for_as_long_as_nothing_happens(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub, lifetime=10_000)
+
+    for _ in range(120):
+        clock.now += TICK_SECONDS
+        hub.tick()
+
+    assert 120 / KEEP_ALIVE_SECONDS <= stream.frames.count(":\n\n") <= 120 / (KEEP_ALIVE_SECONDS - TICK_SECONDS)
+
+
+def test_a_stream_ends_no_later_than_its_deadline_and_says_why(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub, lifetime=20)
+
+    pass_time(hub, clock, lambda: stream.ended)
+
+    assert clock.now <= 1020
+    assert '{"reason": "max_age"}' in stream.frames[-1]
+    assert len(hub) == 0
+
+
+def test_a_client_that_takes_nothing_is_dropped(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub, lifetime=10_000)
+    stream.stalled = clock.now
+
+    pass_time(hub, clock, lambda: stream.ended)
+
+    assert STALL_SECONDS < clock.now - 1000 < STALL_SECONDS + KEEP_ALIVE_SECONDS + TICK_SECONDS
+    assert ":\n\n" not in stream.frames
+
+
+def test_a_tick_with_nothing_open_waits_for_nothing(hub: Hub, clock: Clock) -> None:
+    stream = watching(hub)
+    hub.leave(stream)
+
+    clock.now += KEEP_ALIVE_SECONDS
+
+    assert hub.tick() is None
+
+
+def test_the_caps_count_open_streams_and_come_free_again(clock: Clock) -> None:
+    hub = Hub(max_streams=3, max_streams_per_user=2, clock=clock)
+    first = watching(hub, user=1)
+    watching(hub, user=1)
+
+    assert hub.refusal(1) == "busy"
+    assert hub.refusal(2) is None
+    hub.leave(first)
+    hub.leave(first)
+    assert hub.refusal(1) is None
+    watching(hub, user=2)
+    watching(hub, user=3)
+    assert hub.refusal(4) == "busy"
+
+
+def test_closing_says_bye_to_all_and_lets_nobody_in(hub: Hub) -> None:
+    streams = [watching(hub), watching(hub), watching_all(hub)]
+
+    hub.close("shutdown")
+
+    assert all(stream.ended and '{"reason": "shutdown"}' in stream.frames[-1] for stream in streams)
+    assert len(hub) == 0
+    assert hub.refusal(1) == "shutdown"
+
+
+def test_a_deleted_task_ends_its_streams(hub: Hub) -> None:
+    stream = watching(hub)
+
+    hub.gone(7)
+
+    assert stream.ended
+    assert stream.ids == [1]
+
+
+def test_only_followed_tasks_are_worth_reading(hub: Hub) -> None:
+    watching(hub)
+    watching_all(hub, user=5)
+
+    watched = hub.watched([(7, 1), (8, 1), (9, 5), (10, 6)])
+
+    assert watched == {7, 9}
+
+
+def test_a_long_pass_lets_others_have_their_turn_and_survives_who_leaves_meanwhile(clock: Clock) -> None:
+    turns: list[int] = []
+    streams: list[Notes] = []
+
+    def pause() -> None:
+        turns.append(1)
+        for stream in streams:
+            hub.leave(stream)
+
+    hub = Hub(10_000, 10_000, clock=clock, pause=pause)
+    streams += [watching(hub) for _ in range(2 * STREAMS_PER_TURN)]
+    hub.publish(task(2))
+
+    assert len(turns) >= 1
+    assert sum(len(stream.frames) == 2 for stream in streams) == STREAMS_PER_TURN
+
+
+def test_retry_is_spread_and_longer_where_the_server_is_full() -> None:
+    retries = {int(farewell("shutdown").raw.split(b"retry: ")[1].split(b"\n")[0]) for _ in range(200)}
+
+    assert min(retries) >= RETRY_RANGE[0]
+    assert max(retries) <= RETRY_RANGE[1]
+    assert len(retries) > 50
+    assert f"retry: {BUSY_RETRY}\n".encode() in farewell("busy").raw

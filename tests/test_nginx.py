@@ -1,0 +1,128 @@
+"""Behind nginx, with the configuration that the README gives."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from harness import ROOT, EventStream, Server, free_port, insert, make_token, update, wait_until
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+
+pytestmark = [
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
+
+Start = Callable[..., Server]
+
+
+class Nginx:
+    """nginx in front of a server that may come and go."""
+
+    def __init__(self, backend: int, folder: Path) -> None:
+        self.port = free_port()
+        [readme] = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        site = readme.replace("127.0.0.1:8000", f"127.0.0.1:{backend}")
+        site = site.replace("/var/log/nginx", str(folder))
+        site = re.sub(r"ssl_certificate[^\n]*", "", site)
+        site = re.sub(r"listen 443 ssl http2;[^\n]*", f"listen 127.0.0.1:{self.port};", site)
+        paths = "".join(
+            f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config = folder / "nginx.conf"
+        config.write_text(
+            f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
+            f"events {{}}\nhttp {{ access_log off;\n{paths}{site}}}\n"
+        )
+        self.process = subprocess.Popen([str(NGINX), "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
+
+    def stream(self, path: str, **headers: str) -> EventStream:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return EventStream(self.port, path, {"Authorization": f"Bearer {make_token()}", **names})
+
+    def status(self, path: str) -> int:
+        stream = self.stream(path)
+        stream.close()
+        return stream.status
+
+
+@pytest.fixture
+def behind_nginx(start_server: Start, tmp_path: Path, engine: sa.Engine) -> Iterator[tuple[Server, Nginx]]:
+    server = start_server()
+    nginx = Nginx(server.port, tmp_path)
+    wait_until(lambda: nginx.process.poll() is not None or can_connect(nginx))
+    yield server, nginx
+    nginx.process.terminate()
+    nginx.process.wait()
+
+
+def can_connect(nginx: Nginx) -> bool:
+    try:
+        return nginx.status("/healthz") == 200
+    except OSError:
+        return False
+
+
+def test_a_stream_comes_through_nginx_frame_by_frame(behind_nginx: tuple[Server, Nginx], engine: sa.Engine) -> None:
+    _, nginx = behind_nginx
+    insert(engine, "a")
+    stream = nginx.stream("/api/tasks/a/events")
+    first = stream.next()
+
+    update(engine, "a", progress=40)
+    second = stream.next()
+    update(engine, "a", status="completed")
+    ending = stream.rest()
+    again = nginx.stream("/api/tasks/a/events", Last_Event_ID=ending[0].id)
+    stream.close()
+    again.close()
+
+    assert (first.json["progress"], second.json["progress"]) == (0, 40)
+    assert [event.name for event in ending] == ["message", "done"]
+    assert again.status == 204
+
+
+def test_while_the_server_is_away_nginx_asks_the_browser_to_come_back(
+    behind_nginx: tuple[Server, Nginx], engine: sa.Engine
+) -> None:
+    server, nginx = behind_nginx
+    insert(engine, "a")
+    server.stop()
+
+    away = nginx.stream("/api/tasks/a/events")
+    events = away.rest()
+    away.close()
+
+    assert (away.status, away.headers["Content-Type"]) == (200, "text/event-stream")
+    assert [event.retry for event in events] == [1500]
+    assert nginx.status("/api/tasks/a/status") == 503
+
+
+def test_a_client_that_leaves_nginx_is_freed_by_the_server(
+    start_server: Start, tmp_path: Path, engine: sa.Engine
+) -> None:
+    server = start_server(MAX_STREAMS_PER_USER=1)
+    nginx = Nginx(server.port, tmp_path)
+    wait_until(lambda: can_connect(nginx))
+    insert(engine, "a")
+    try:
+        for _ in range(3):
+            stream = wait_until(lambda: free_stream(nginx))
+            stream.close()
+    finally:
+        nginx.process.terminate()
+        nginx.process.wait()
+
+
+def free_stream(nginx: Nginx) -> EventStream | None:
+    stream = nginx.stream("/api/tasks/a/events")
+    if stream.next().name == "message":
+        return stream
+    stream.close()
+    return None

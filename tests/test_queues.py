@@ -1,0 +1,224 @@
+"""The helper where work really runs: in Celery's forked children behind a broker, and in gunicorn's."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import sqlalchemy as sa
+from harness import ROOT, Server, environment, free_port, row, wait_until
+
+BROKER = os.environ.get("TASKAPI_TEST_BROKER", "redis://127.0.0.1:6379/0")
+
+JOBS = """
+import os
+import time
+
+from celery import Celery
+from taskapi.progress import Progress
+
+app = Celery("jobs", broker={broker!r})
+app.conf.task_default_queue = {queue!r}
+progress = Progress()  # before the fork, for the parent and all its children
+
+
+@app.task
+def count(task_id):
+    with progress.run(task_id) as task:
+        task.stage(f"process {{os.getpid()}}")
+        for _ in task.track(range(300)):
+            time.sleep(0.002)
+
+
+@app.task
+def fail(task_id):
+    with progress.run(task_id) as task:
+        for _ in task.track(range(7)):
+            pass
+        raise RuntimeError("the eighth item is broken")
+
+
+@app.task
+def sleep(task_id):
+    with progress.run(task_id) as task:
+        task.stage(f"process {{os.getpid()}}")
+        time.sleep(600)
+"""
+
+# What a web process does for each request: a row for the bar, then a message for the queue.
+ASK = """
+import sys
+import jobs
+for job in sys.argv[1:]:
+    task_id = jobs.progress.create(user_id=1, kind=job, status="queued")
+    getattr(jobs, job).delay(task_id)
+    print(task_id)
+"""
+
+
+def broker_answers() -> bool:
+    url = urlsplit(BROKER)
+    try:
+        with socket.create_connection((url.hostname or "127.0.0.1", url.port or 6379), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+class Queue:
+    """Celery's worker with two forked children, and the web side that gives it work."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        name = f"taskapi_test_{secrets.token_hex(6)}"
+        (folder / "jobs.py").write_text(JOBS.format(broker=BROKER, queue=name))
+        self._folder = folder
+        path = os.pathsep.join([str(folder), str(ROOT)])
+        self._environment = {**environment(database_url, LEASE_SECONDS=2), "PYTHONPATH": path, "C_FORCE_ROOT": "1"}
+        self.log = folder / "celery.log"
+        command = [sys.executable, "-m", "celery", "-A", "jobs", "worker", "--pool", "prefork", "--concurrency", "2"]
+        command += ["--queues", name, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+        with self.log.open("wb") as log:
+            self.worker = subprocess.Popen(command, cwd=folder, env=self._environment, stdout=log, stderr=log)
+        wait_until(lambda: " ready." in self.log.read_text() or self.worker.poll() is not None, 60)
+        assert self.worker.poll() is None, self.log.read_text()
+
+    def ask(self, *jobs: str) -> list[str]:
+        """Have jobs done; their task ids."""
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK, *jobs],
+            cwd=self._folder,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return asked.stdout.split()
+
+    def close(self) -> None:
+        self.worker.terminate()
+        try:
+            self.worker.wait(20)
+        except subprocess.TimeoutExpired:
+            self.worker.kill()
+            self.worker.wait()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, database_url: str, engine: sa.Engine) -> Iterator[Queue]:
+    pytest.importorskip("celery")
+    if not broker_answers():
+        pytest.skip("no broker answers at TASKAPI_TEST_BROKER")
+    queue = Queue(tmp_path, database_url)
+    yield queue
+    queue.close()
+
+
+@pytest.mark.slow
+def test_tasks_run_through_celery_are_queued_then_counted_exactly_in_its_children(
+    queue: Queue, server: Server, engine: sa.Engine
+) -> None:
+    mine = server.stream("/api/tasks/users/me/events")
+
+    task_ids = queue.ask("count", "count", "count", "fail")
+    shown: dict[str, list[str]] = {task_id: [] for task_id in task_ids}
+    while not all(statuses and statuses[-1] in ("completed", "failed") for statuses in shown.values()):
+        snapshot = mine.next().json
+        shown[snapshot["task_id"]].append(snapshot["status"])
+
+    *counted, failed = [row(engine, task_id) for task_id in task_ids]
+    assert [(task["status"], task["completed_items"], task["progress"]) for task in counted] == [
+        ("completed", 300, 100)
+    ] * 3
+    assert (failed["status"], failed["completed_items"]) == ("failed", 7)
+    assert failed["error_details"].endswith("RuntimeError: the eighth item is broken\n")
+    assert shown[task_ids[2]][0] == "queued", "both children were busy"
+    assert all("running" in shown[task_id] for task_id in task_ids[:3])
+    log = queue.log.read_text()
+    assert "reports are" not in log, "no report was lost or late"
+    assert log.count("Traceback") == 1, "Celery saw the failure, and nothing else went wrong"
+
+
+@pytest.mark.slow
+def test_a_killed_celery_child_becomes_timeout_and_its_successor_works(
+    queue: Queue, start_server: Callable[..., Server], engine: sa.Engine
+) -> None:
+    server = start_server(LEASE_SECONDS=2)
+    (task_id,) = queue.ask("sleep")
+    stream = server.stream(f"/api/tasks/{task_id}/events")
+    while "process" not in ((snapshot := stream.next().json)["stage"] or ""):
+        pass
+
+    os.kill(int(snapshot["stage"].split()[1]), signal.SIGKILL)
+    *_, final, done = stream.rest()
+    (next_id,) = queue.ask("count")
+
+    assert done.json == {"status": "timeout"}
+    assert final.json["result_message"] == "The worker stopped reporting."
+    wait_until(lambda: row(engine, next_id)["status"] == "completed")
+    assert row(engine, next_id)["completed_items"] == 300
+
+
+WEB = """
+import os
+import sys
+from taskapi.progress import Progress
+
+progress = Progress()
+with progress.task(user_id=1, kind="at_import") as task:  # connects, and starts the thread, before the fork
+    task.advance(3)
+
+
+def app(environ, start_response):
+    with progress.task(user_id=1, kind="request") as task:
+        for _ in task.track(range(50)):
+            task.stage(f"process {os.getpid()}")
+    start_response("200 OK", [])
+    return [b"%d" % os.getpid()]
+"""
+
+
+def test_a_global_used_before_gunicorn_forks_works_in_every_child(
+    tmp_path: Path, database_url: str, engine: sa.Engine
+) -> None:
+    (tmp_path / "web.py").write_text(WEB)
+    port, log = free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "3", "--no-control-socket", "web:app"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with log.open("wb") as output:
+        web = subprocess.Popen(
+            [*command, "-b", f"127.0.0.1:{port}"],
+            cwd=tmp_path,
+            env={**environment(database_url), "PYTHONPATH": path},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: log.read_text().count("Booting worker") == 3)
+        served: set[bytes] = set()
+        requests = 0
+        while len(served) < 3 or requests < 12:
+            connection = HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("GET", "/")
+            served.add(connection.getresponse().read())
+            connection.close()
+            requests += 1
+            assert requests < 500, "one child never answered"
+    finally:
+        web.terminate()
+        web.wait(30)
+
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT status, completed_items, count(*) FROM user_tasks GROUP BY 1, 2"
+        ).all()
+    assert sorted(map(tuple, rows)) == [("completed", 3, 1), ("completed", 50, requests)]
+    assert "reports are" not in log.read_text()

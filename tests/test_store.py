@@ -1,0 +1,339 @@
+"""What can be asked of and done to the table, on both databases."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness import insert, row, update, wait_until
+from sqlalchemy.engine import make_url
+
+from taskapi import database, reader
+from taskapi.models import RESPONSE_FIELDS, Snapshot, TaskStatus
+from taskapi.store import LATE_COMMIT_SECONDS, PRUNE_BATCH, Report, Store
+
+PAST = "2020-01-01 00:00:00"
+FUTURE = "2100-01-01 00:00:00"
+
+
+@pytest.fixture
+def store(engine: sa.Engine) -> Any:
+    store = Store(engine)
+    yield store
+    store.close()
+
+
+def names(tasks: list[Snapshot]) -> list[str]:
+    return [task.task_id for task in tasks]
+
+
+# Reading.
+
+
+def test_a_snapshot_is_the_row_and_its_json(store: Store, engine: sa.Engine) -> None:
+    number = insert(engine, "a", 5, status="running", progress=12.5)
+
+    task = store.task("a")
+
+    assert task is not None
+    assert task[:5] == (number, 5, "a", TaskStatus.RUNNING, row(engine, "a")["revision"])
+    assert tuple(json.loads(task.json)) == RESPONSE_FIELDS
+    assert b"\n" not in task.json
+    assert store.task("b") is None
+
+
+def test_the_values_of_a_question_are_never_sql(store: Store, engine: sa.Engine) -> None:
+    insert(engine, "a")
+
+    for text in ("' OR '1'='1", "a' --", "%", "%s", "%(task_id)s", ":task_id", "?", "a\\", '"'):
+        assert store.task(text) is None
+
+
+def test_who_follows_a_user_gets_what_is_not_final_oldest_change_first(store: Store, engine: sa.Engine) -> None:
+    for status in TaskStatus:
+        insert(engine, status.value, status=status.value)
+    insert(engine, "somebody else's", 2)
+    update(engine, "pending", progress=1)
+
+    assert names(store.followed_by(1, None)) == ["queued", "starting", "running", "pending"]
+
+
+def test_who_comes_back_gets_also_what_changed_after_the_cursor(store: Store, engine: sa.Engine) -> None:
+    insert(engine, "ended before", status="completed")
+    insert(engine, "running", status="running")
+    cursor = store.last_revision()
+    insert(engine, "ended since", status="failed")
+
+    assert {"running", "ended since"} <= set(names(store.followed_by(1, cursor)))
+    assert names(store.followed_by(1, 10**15))[-2:] == ["running", "ended since"], "a late commit would be missed"
+    assert LATE_COMMIT_SECONDS > 0
+
+
+def test_tasks_and_revisions_are_read_by_id(store: Store, engine: sa.Engine) -> None:
+    ids = [insert(engine, name) for name in ("a", "b", "c")]
+    update(engine, "a", progress=5)
+    wanted = [ids[0], ids[1], 10**12]
+
+    assert names(store.by_ids(wanted)) == ["b", "a"]
+    assert store.revisions(wanted) == {
+        number: row(engine, name)["revision"] for number, name in zip(ids[:2], "ab", strict=True)
+    }
+    assert (store.by_ids([]), store.revisions([])) == ([], {})
+
+
+def test_the_feed_is_told_what_changed_after_a_revision(store: Store, engine: sa.Engine) -> None:
+    first = insert(engine, "a", 1)
+    start = store.last_revision()
+    second = insert(engine, "b", 2)
+    update(engine, "a", progress=1)
+
+    assert [(task, user) for task, user, _ in store.changed_since(start)] == [(second, 2), (first, 1)]
+    assert store.changed_since(start)[-1][2] == store.last_revision()
+    assert store.changed_since(store.last_revision()) == []
+
+
+def test_the_keys_that_a_user_follows_are_the_active_and_the_new(store: Store, engine: sa.Engine) -> None:
+    insert(engine, "old", status="completed", created_at=PAST)
+    active = insert(engine, "active", status="running", created_at=PAST)
+    new = insert(engine, "new", status="completed")
+    insert(engine, "somebody else's", 2)
+
+    assert {task for task, _, _ in store.keys_followed_by([1], 60)} == {active, new}
+    assert store.keys_followed_by([], 60) == []
+
+
+# Reports.
+
+
+def claimed(store: Store, engine: sa.Engine, **columns: Any) -> int:
+    insert(engine, "a", **columns)
+    number = store.claim("a", 60)
+    assert number is not None
+    return number
+
+
+def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine) -> None:
+    number = insert(engine, "a")
+
+    assert store.claim("a", 60) == number
+    assert row(engine, "a")["status"] == "starting"
+    assert row(engine, "a")["lease_expires_at"] is not None
+    assert store.claim("nothing", 60) is None
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "timeout"])
+def test_final_is_final(store: Store, engine: sa.Engine, status: str) -> None:
+    number = claimed(store, engine)
+    update(engine, "a", status=status)
+    before = row(engine, "a")
+
+    assert store.claim("a", 60) is None
+    assert store.report([Report(number, status=TaskStatus.RUNNING, progress=5, advance=1)], 60) == {number}
+    assert store.renew([number], 60) == {number}
+    assert row(engine, "a") == before
+
+
+def test_a_report_changes_only_what_it_names(store: Store, engine: sa.Engine) -> None:
+    number = claimed(store, engine, stage="x", total_items=10, completed_items=3, progress=30, result_message="m")
+    before = row(engine, "a")
+
+    unchanged = store.report([Report(number, status=TaskStatus.RUNNING, error_details="e")], 60)
+
+    changed = {name for name, value in row(engine, "a").items() if value != before[name]}
+    assert unchanged == set()
+    assert changed - {"updated_at"} <= {"status", "error_details", "revision", "lease_expires_at"}
+    assert row(engine, "a")["status"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("columns", "report", "completed", "progress"),
+    [
+        ({"total_items": 10}, {"advance": 3}, 3, 30),
+        ({"total_items": 10, "completed_items": 2}, {"advance": 3}, 5, 50),
+        ({"total_items": 10, "completed_items": 2}, {"completed_items": 7, "advance": 1}, 8, 80),
+        ({}, {"total_items": 4, "advance": 1}, 1, 25),
+        ({}, {"advance": 3}, 3, 0),
+        ({"total_items": 0}, {"advance": 3}, 3, 0),
+        ({"total_items": 2}, {"advance": 3}, 3, 100),
+        ({"total_items": 10, "progress": 90}, {"advance": 1}, 1, 90),
+        ({"total_items": 10}, {"advance": 1, "progress": 55.5}, 1, 55.5),
+        ({"total_items": 10, "progress": 90}, {"progress": 0.0}, 0, 0),
+    ],
+)
+def test_counts_add_up_and_move_the_progress(
+    store: Store, engine: sa.Engine, columns: dict[str, Any], report: dict[str, Any], completed: int, progress: float
+) -> None:
+    number = claimed(store, engine, **columns)
+
+    store.report([Report(number, **report)], 60)
+
+    assert (row(engine, "a")["completed_items"], row(engine, "a")["progress"]) == (completed, progress)
+
+
+def test_counts_of_writers_at_once_add_up(store: Store, engine: sa.Engine) -> None:
+    insert(engine, "b")
+    ids = [claimed(store, engine), store.claim("b", 60)]
+
+    def write() -> None:
+        for turn in range(10):
+            store.report([Report(number, advance=1) for number in ids[:: 1 if turn % 2 else -1] if number], 60)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [row(engine, name)["completed_items"] for name in "ab"] == [40, 40]
+
+
+def test_a_report_that_the_database_refuses_changes_nothing(store: Store, engine: sa.Engine) -> None:
+    number = claimed(store, engine)
+    before = row(engine, "a")
+
+    with pytest.raises(sa.exc.IntegrityError):
+        store.report([Report(number, advance=1), Report(number, progress=101.0)], 60)
+
+    assert row(engine, "a") == before
+
+
+def test_a_task_id_that_is_taken_is_an_integrity_error(store: Store) -> None:
+    store.create({"task_id": "a", "user_id": 1})
+
+    with pytest.raises(sa.exc.IntegrityError):
+        store.create({"task_id": "a", "user_id": 2})
+
+
+# Closing and removing.
+
+
+@pytest.mark.parametrize(
+    ("status", "lease", "closed"),
+    [
+        ("running", PAST, True),
+        ("starting", PAST, True),
+        ("running", FUTURE, False),
+        ("running", None, False),
+        ("pending", PAST, False),
+        ("queued", PAST, False),
+        ("completed", PAST, False),
+        ("failed", PAST, False),
+    ],
+)
+def test_what_started_and_lost_its_lease_is_closed_once(
+    store: Store, engine: sa.Engine, status: str, lease: str | None, closed: bool
+) -> None:
+    insert(engine, "a", status=status, lease_expires_at=lease)
+
+    assert store.reap() == (["a"] if closed else [])
+    assert store.reap() == []
+    assert row(engine, "a")["status"] == ("timeout" if closed else status)
+    assert (row(engine, "a")["result_message"] is not None) is closed
+    assert not closed or row(engine, "a")["ended_at"]
+
+
+@pytest.mark.parametrize("lease", ["2020-01-01T00:00:00+14:00", "2020-01-01", "2020-01-01T00:00:00.123456Z"])
+def test_a_lease_may_be_written_in_any_form(store: Store, engine: sa.Engine, lease: str) -> None:
+    insert(engine, "a", status="running", lease_expires_at=lease)
+
+    assert store.reap() == ["a"]
+
+
+def test_a_renewed_lease_keeps_a_task_open(store: Store, engine: sa.Engine) -> None:
+    number = insert(engine, "a", status="running", lease_expires_at=PAST)
+
+    assert store.renew([number, 10**12], 60) == {10**12}
+    assert store.reap() == []
+
+
+def test_pruning_removes_what_ended_longer_ago_and_nothing_else(store: Store, engine: sa.Engine) -> None:
+    insert(engine, "old", status="completed", ended_at=PAST)
+    insert(engine, "old and failed", status="failed", ended_at=PAST)
+    insert(engine, "fresh", status="completed")
+    insert(engine, "old but running", status="running", created_at=PAST, started_at=PAST)
+    insert(engine, "ended once, running again", status="running", ended_at=PAST)
+
+    assert store.prune(30) == 2
+    assert {task.task_id for task in store.tasks_of(1, 0, 10)} == {
+        "fresh",
+        "old but running",
+        "ended once, running again",
+    }
+    assert store.prune(0) == 1
+
+
+def test_pruning_goes_on_until_all_is_removed(store: Store, engine: sa.Engine) -> None:
+    count = 2 * PRUNE_BATCH + 1
+    statement = "INSERT INTO user_tasks (task_id, user_id, status, ended_at) VALUES (:name, 1, 'failed', '2020-01-01')"
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), [{"name": str(number)} for number in range(count)])
+
+    assert store.prune(1) == count
+    assert store.tasks_of(1, 0, 10) == []
+
+
+# The database's outages.
+
+
+def test_a_database_that_does_not_answer_is_an_sqlalchemy_error() -> None:
+    store = Store(database.open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")))
+
+    for ask in (lambda: store.task("a"), store.last_revision, store.reap, lambda: store.claim("a", 60)):
+        with pytest.raises(sa.exc.OperationalError):
+            ask()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_connections_that_died_unnoticed_are_replaced(store: Store, engine: sa.Engine) -> None:
+    insert(engine, "a")
+    store.task("a")
+    [(dead,)] = store.reader.rows("SELECT pg_backend_pid()", {})
+
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": dead})
+
+    assert store.task("a") is not None
+
+
+def test_a_question_that_fails_gives_its_place_back(store: Store) -> None:
+    for _ in range(2 * reader.CONNECTIONS):
+        with pytest.raises(sa.exc.SQLAlchemyError):
+            store.reader.rows("SELECT nothing FROM nowhere", {})
+
+    assert store.task("a") is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_readers_wait_for_each_other_rather_than_open_more_connections(store: Store) -> None:
+    def ask() -> None:
+        backends.add(store.reader.rows("SELECT pg_backend_pid(), pg_sleep(0.01)", {})[0][0])
+
+    backends: set[int] = set()
+    threads = [threading.Thread(target=ask) for _ in range(4 * reader.CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 1 < len(backends) <= reader.CONNECTIONS
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_in_use_while_all_are_closed_goes_when_it_has_answered(store: Store, engine: sa.Engine) -> None:
+    question = f"SELECT pg_backend_pid() FROM pg_sleep(0.3) -- {uuid.uuid4()}"
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.extend(store.reader.rows(question, {})))
+    activity = "SELECT count(*) FROM pg_stat_activity WHERE query = :query AND state = 'active' OR pid = :pid"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        asking.start()
+        wait_until(lambda: connection.scalar(sa.text(activity), {"query": question, "pid": 0}))
+
+        store.reader.close()
+        asking.join()
+
+        [(backend,)] = answers
+        wait_until(lambda: not connection.scalar(sa.text(activity), {"query": "", "pid": backend}))
