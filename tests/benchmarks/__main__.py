@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import costs, fanout, helper, polling, programs, scale, writes
+from . import costs, fanout, helper, nodes, polling, programs, scale, writes
 from .table import Row, markdown
 
 SIZES, QUICK_SIZES = (1000, 5000), (200,)
@@ -30,6 +30,7 @@ def rows_of(quick: bool) -> dict[str, Callable[[int], Iterator[Row]]]:
         "polling": polling.polling,
         "helper": helper.helper,
         "writes": writes.writes,
+        "nodes": nodes.nodes,
         "scale": scale.scale,
     }
 

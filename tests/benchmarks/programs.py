@@ -78,6 +78,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def cpu_of(pid: int) -> float:
+    """The seconds of CPU that a process has used."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 class Program:
     """A server, with its children, on the servers' core."""
 
@@ -112,11 +118,7 @@ class Program:
 
     def cpu(self) -> float:
         """The seconds of CPU that its processes have used."""
-        total = 0
-        for pid in self.pids():
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                total += int((task / "schedstat").read_text().split()[0])
-        return total / 1e9
+        return sum(map(cpu_of, self.pids()))
 
     def memory(self) -> int:
         """The kilobytes of memory that belong to its processes alone."""
@@ -221,6 +223,13 @@ def _postgresql() -> Iterator[str]:
 def open_engine(url: str) -> sa.Engine:
     """An engine as taskapi opens it."""
     return database.open_engine(make_url(url.replace("postgresql://", "postgresql+psycopg://")))
+
+
+def insert_tasks(engine: sa.Engine, number: int) -> None:
+    """Running tasks: t1, t2 and so on."""
+    insert = "INSERT INTO user_tasks (task_id, user_id, status) SELECT 't' || i, 1, 'running' "
+    with engine.begin() as connection:
+        connection.execute(sa.text(insert + f"FROM generate_series(1, {number}) i"))
 
 
 def taskapi(url: str, *arguments: str, **settings: Any) -> Program:

@@ -28,13 +28,11 @@ def scale(_number: int) -> Iterator[Row]:
     what = f"{STREAMS} streams over {workers} processes"
     with programs.task_database("postgresql") as url:
         engine = programs.open_engine(url)
-        with engine.begin() as connection:
-            insert = "INSERT INTO user_tasks (task_id, user_id, status) SELECT 't' || i, 1, 'running' "
-            connection.execute(sa.text(insert + f"FROM generate_series(0, {TASKS - 1}) i"))
+        programs.insert_tasks(engine, TASKS)
         server = programs.taskapi(url, "--workers", str(workers))
         for pid in server.pids():  # every core works here
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
-        paths = ",".join(f"/api/tasks/t{number}/events" for number in range(TASKS))
+        paths = ",".join(f"/api/tasks/t{number}/events" for number in range(1, TASKS + 1))
         clients: list[Streams] = []
         try:
             before = server.memory()
