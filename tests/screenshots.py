@@ -6,12 +6,18 @@ import tempfile
 from pathlib import Path
 
 from harness import Server, insert, make_token
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy.engine import make_url
 
 from taskapi import database, schema
 
 PICTURES = Path(__file__).parent / "pictures"
+# The same element in five states, the last two in another dress.
+ELEMENTS = """<!doctype html><meta charset="utf-8"><style>
+  body { font: 15px system-ui; margin: 20px; display: grid; gap: 22px; }
+  .slim { --task-progress-height: 4px; --task-progress-color: rebeccapurple; }
+  .bold { --task-progress-height: 18px; } .bold::part(percent) { font-size: 1.4em; }
+</style><script type="module">import "/static/task-progress.js";</script>"""
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TASKS: dict[str, dict[str, object]] = {
@@ -43,6 +49,8 @@ TASKS: dict[str, dict[str, object]] = {
     "deck_import_123_20261123T090100Z_4": {"status": "running", "stage": "planning_path_structure"},
     "deck_export_123_20261123T090200Z_5": {"status": "queued"},
 }
+LABELS = ("Export of all decks", "New cards", "Your learning path", "Import", "Another export")
+DRESSES = ("", "", "bold", "slim", "")
 
 
 def main() -> None:
@@ -64,6 +72,7 @@ def take(url: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        take_element(browser, url)
         for name, scheme, width in (("page", "light", 860), ("page-dark", "dark", 860), ("phone", "light", 360)):
             context = browser.new_context(
                 viewport={"width": width, "height": 640}, color_scheme=scheme, device_scale_factor=1.5
@@ -75,6 +84,22 @@ def take(url: str) -> None:
             page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
             context.close()
         browser.close()
+
+
+def take_element(browser: Browser, url: str) -> None:
+    page = browser.new_page(viewport={"width": 640, "height": 100}, device_scale_factor=1.5)
+    tags = "".join(
+        f'<task-progress class="{dress}" label="{label}" src="/api/tasks/{task_id}"></task-progress>'
+        for task_id, label, dress in zip(TASKS, LABELS, DRESSES, strict=True)
+    )
+    page.route("**/elements.html", lambda route: route.fulfill(body=ELEMENTS + tags, content_type="text/html"))
+    origin, _, token = url.partition("/#token=")
+    page.goto(f"{origin}/elements.html")
+    page.evaluate("token => document.querySelectorAll('task-progress').forEach(bar => { bar.token = token; })", token)
+    page.get_by_text("23 of 50").wait_for()
+    page.get_by_text("214 cards exported").wait_for()
+    page.screenshot(path=PICTURES / "element.png", full_page=True, animations="disabled")
+    page.close()
 
 
 if __name__ == "__main__":
