@@ -102,7 +102,7 @@ def test_a_hidden_tab_gives_the_stream_to_one_that_is_seen(
     assert second.page.evaluate("streams.length") == 0
 
     first.set_visibility("hidden")
-    second.page.wait_for_function("streams.length === 1", timeout=60_000)
+    wait_until(lambda: second.page.evaluate("streams.length") == 1, seconds=60)
     update(engine, "a", progress=60)
 
     for tab in (first, second):
