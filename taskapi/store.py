@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,6 +19,10 @@ from .statements import Statements
 LATE_COMMIT_SECONDS = 60
 MISSED_AT_MOST = 1000
 PRUNE_BATCH = 500
+
+
+# Made once, since SQLAlchemy takes as long to read a statement's text as to run it.
+_text = lru_cache(sa.text)
 
 
 class Report(NamedTuple):
@@ -121,7 +126,7 @@ class Store:
         names = ", ".join(fields)
         values = ", ".join(f":{name}" for name in fields)
         with self.engine.begin() as connection:
-            connection.execute(sa.text(f"INSERT INTO user_tasks ({names}) VALUES ({values})"), fields)
+            connection.execute(_text(f"INSERT INTO user_tasks ({names}) VALUES ({values})"), fields)
 
     def claim(self, task_id: str, lease: float) -> int | None:
         """Make a task that is not final "starting", with a lease of so many seconds; its `id`, or None."""
@@ -130,7 +135,7 @@ class Store:
 
     def report(self, reports: Sequence[Report], lease: float) -> set[int]:
         """Write reports in one transaction, each with a new lease; the ids that changed nothing (final or gone)."""
-        statement = sa.text(self._sql.report)
+        statement = _text(self._sql.report)
         with self.engine.begin() as connection:
             return {
                 report.id
@@ -155,7 +160,7 @@ class Store:
         while rows := self._rows(self._sql.ended_before, seconds=-days * 86_400, last_id=last_id, batch=PRUNE_BATCH):
             with self.engine.begin() as connection:
                 ids = self._list(task_id for (task_id,) in rows)
-                deleted += connection.execute(sa.text(self._sql.delete), {"ids": ids}).rowcount
+                deleted += connection.execute(_text(self._sql.delete), {"ids": ids}).rowcount
             last_id = rows[-1][0]
         return deleted
 
@@ -172,7 +177,7 @@ class Store:
     def _write(self, statement: str, **parameters: Any) -> list[Any]:
         """Run one statement that returns a column."""
         with self.engine.begin() as connection:
-            return list(connection.scalars(sa.text(statement), parameters))
+            return list(connection.scalars(_text(statement), parameters))
 
     def _list(self, numbers: Iterable[int]) -> str | list[int]:
         """A list as one parameter: an array on PostgreSQL, JSON on SQLite."""

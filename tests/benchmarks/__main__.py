@@ -14,7 +14,7 @@ from pathlib import Path
 from . import costs, fanout, helper, nodes, polling, programs, scale, writes
 from .table import Row, markdown
 
-SIZES, QUICK_SIZES = (1000, 5000), (200,)
+SIZES, QUICK_SIZES = (1000, 5000), (1000,)
 
 
 def rows_of(quick: bool) -> dict[str, Callable[[int], Iterator[Row]]]:

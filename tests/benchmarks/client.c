@@ -46,7 +46,8 @@ static int open_stream(int port, long number, const char *path, const char *head
         exit(1);
     }
     char request[8192];
-    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n", path, headers);
+    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n%s\r\n",
+                          path, headers);
     if (send(fd, request, length, 0) != length) {
         perror("send");
         exit(1);
