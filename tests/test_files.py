@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from harness import wait_until
 
-from taskapi.stream import files
 from taskapi.stream.files import DatabaseFiles
 
 
@@ -25,11 +24,10 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_commit_ends_the_wait(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "WATCHED_SECONDS", 30.0)
+def test_a_commit_ends_the_wait(database: Path) -> None:
     noticed: list[bool] = []
     with DatabaseFiles(str(database)) as watched, sqlite3.connect(database) as connection:
-        waiting = threading.Thread(target=lambda: noticed.append(watched.wait()))
+        waiting = threading.Thread(target=lambda: noticed.append(watched.wait(30)))
         waiting.start()
 
         connection.execute("INSERT INTO numbers VALUES (1)")
@@ -41,13 +39,11 @@ def test_a_commit_ends_the_wait(database: Path, monkeypatch: pytest.MonkeyPatch)
     assert noticed == [True]
 
 
-def test_other_files_of_the_folder_are_not_the_databases(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "WATCHED_SECONDS", 0.05)
-
+def test_other_files_of_the_folder_are_not_the_databases(database: Path) -> None:
     with DatabaseFiles(str(database)) as watched:
         (database.parent / "server.log").write_text("a line")
 
-        assert not watched.wait()
+        assert not watched.wait(0.05)
 
 
 @pytest.mark.parametrize("missing", ["library", "instances"])
@@ -62,8 +58,8 @@ def test_where_the_kernel_does_not_tell_waits_are_short(
     with DatabaseFiles(str(database)) as watched:
         started = time.monotonic()
 
-        assert not watched.wait()
-        assert time.monotonic() - started < files.WATCHED_SECONDS
+        assert not watched.wait(30)
+        assert time.monotonic() - started < 5
 
 
 def _no_more_instances(*_arguments: object, **_options: object) -> None:

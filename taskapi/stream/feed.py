@@ -31,9 +31,12 @@ from .files import DatabaseFiles
 
 log = logging.getLogger(__name__)
 
-# SQLite is looked at this often while rows change, until its files have been left alone for so long.
-POLL_SECONDS = 0.005
-QUIET_SECONDS = 2.0
+# However often rows change, SQLite is read at most this often.
+GAP_SECONDS = 0.005
+# A write to its files is noticed a moment before it is committed. So SQLite is looked at a moment after a write; and
+# again and again, after pauses that grow fourfold, in case that the writer was held up in between.
+COMMIT_SECONDS = 0.001
+LONGEST_PAUSE_SECONDS = 1.0
 # PostgreSQL: until the first notification, which the feed sends itself, must have come back; then between two.
 CANARY_SECONDS = 5.0
 CANARY_INTERVAL_SECONDS = 30.0
@@ -114,17 +117,18 @@ class SqliteFeed(Feed):
                 self._follow(cursor, files)
 
     def _follow(self, cursor: Any, files: DatabaseFiles) -> None:
-        version, revision, quiet_at = None, self._store.last_revision(), 0.0
+        version, revision, pause = None, self._store.last_revision(), COMMIT_SECONDS
         self._listener.gap()  # nobody looked until now
         while self._wanted.is_set():
             current = cursor.execute("PRAGMA data_version").fetchone()
             if current != version:
-                version, quiet_at = current, time.monotonic() + QUIET_SECONDS
-                revision = self._tell(revision)
-            if time.monotonic() < quiet_at:
-                time.sleep(POLL_SECONDS)
-            elif files.wait():
-                quiet_at = time.monotonic() + QUIET_SECONDS
+                version, revision, pause = current, self._tell(revision), COMMIT_SECONDS
+                time.sleep(GAP_SECONDS)
+            elif files.wait(pause):
+                pause = COMMIT_SECONDS
+                time.sleep(COMMIT_SECONDS)
+            else:
+                pause = min(4 * pause, LONGEST_PAUSE_SECONDS)
 
     def _tell(self, revision: int) -> int:
         changes = self._store.changed_since(revision)

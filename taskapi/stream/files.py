@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# How long one wait lasts at most, in seconds, where the kernel tells; and where it does not.
-WATCHED_SECONDS = 1.0
-UNWATCHED_SECONDS = 0.05
+# How long one wait lasts at most where the kernel tells nothing.
+UNWATCHED_SECONDS = 0.02
 
 
 class DatabaseFiles:
@@ -35,10 +34,10 @@ class DatabaseFiles:
         if self._inotify is not None:
             self._inotify.close()
 
-    def wait(self) -> bool:
-        """Wait a moment; whether there was a write. What was written may not be committed yet."""
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for a write; whether there was one. What was written may not be committed yet."""
         if self._inotify is None:
-            time.sleep(UNWATCHED_SECONDS)
+            time.sleep(min(seconds, UNWATCHED_SECONDS))
             return False
-        events = self._inotify.read(timeout=int(1000 * WATCHED_SECONDS))
+        events = self._inotify.read(timeout=int(1000 * seconds))
         return any(event.name.startswith(self._name) for event in events)

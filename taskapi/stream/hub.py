@@ -153,7 +153,7 @@ class Hub:
                 self._deliver(topic, task, ending(task), ends=task.status.is_final)
             elif topic.newest is not None and stream.cursor < topic.newest.revision:
                 metrics.frames_sent.inc()
-                self._give(topic, stream, topic.newest, ending(topic.newest), ends=topic.newest.status.is_final)
+                self._give(topic, [stream], topic.newest, ending(topic.newest), topic.newest.status.is_final)
             return first
 
     def watch_user(self, user_id: int, floor: int, stream: Stream) -> None:
@@ -268,22 +268,24 @@ class Hub:
 
     def _deliver(self, topic: Topic, task: Snapshot, frame: Frame, *, ends: bool) -> None:
         metrics.frames_sent.inc(len(topic.streams))
-        for number, stream in enumerate(list(topic.streams), 1):
-            if stream.topic is topic:  # it may have left while others had their turn
-                self._give(topic, stream, task, frame, ends=ends)
-            if not number % STREAMS_PER_TURN:
+        streams = list(topic.streams)
+        for start in range(0, len(streams), STREAMS_PER_TURN):
+            if start:
                 self._pause()
+            self._give(topic, streams[start : start + STREAMS_PER_TURN], task, frame, ends)
 
-    def _give(self, topic: Topic, stream: Stream, task: Snapshot, frame: Frame, *, ends: bool) -> None:
-        if topic.home is self._tasks:
-            if stream.cursor >= task.revision:
-                return
-            stream.cursor = task.revision
-        stream.last_frame = self.clock()
-        if ends:
-            self._finish(stream, task.id, frame, "done")
-        else:
-            stream.send(task.id, frame)
+    def _give(self, topic: Topic, streams: list[Stream], task: Snapshot, frame: Frame, ends: bool) -> None:
+        # The loop that every frame goes through: what is the same for all is looked up before.
+        key, revision, now, is_task = task.id, task.revision, self.clock(), topic.home is self._tasks
+        for stream in streams:
+            if stream.topic is not topic or (is_task and stream.cursor >= revision):
+                continue  # it left while others had their turn; or it has seen this
+            stream.cursor = revision
+            stream.last_frame = now
+            if ends:
+                self._finish(stream, key, frame, "done")
+            else:
+                stream.send(key, frame)
 
     def _finish(self, stream: Stream, key: int, frame: Frame | None, reason: str) -> None:
         self.leave(stream, reason)

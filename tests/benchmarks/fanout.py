@@ -189,12 +189,14 @@ def first_frame(running: Contestant, streams: int) -> Streams:
 
 
 def rate(pause: float) -> Callable[[Streams, Contestant], float]:
-    """Frames a second, while somebody publishes so often."""
+    """Frames for each second of the server's CPU, while somebody publishes so often."""
 
     def measure(streams: Streams, running: Contestant) -> float:
         with Publisher(running.publish, pause):
             streams.measure(1.0)  # until all are at it
-            return streams.measure(SECONDS).frames / SECONDS
+            before = running.program.cpu()
+            frames = streams.measure(SECONDS).frames
+            return frames / (running.program.cpu() - before)
 
     return measure
 
@@ -217,7 +219,7 @@ PEERS: dict[str, tuple[Callable[[], Any], str, float]] = {
 
 
 def fan_out(number: int, sizes: tuple[int, ...]) -> Iterator[Row]:
-    """Frames a second."""
+    """Frames for each second of the server's CPU (Redis, PostgreSQL and whoever publishes are not counted)."""
     for streams in sizes:
         found = programs.rounds(
             number,
@@ -229,7 +231,10 @@ def fan_out(number: int, sizes: tuple[int, ...]) -> Iterator[Row]:
         )
         for name, (_, to_reach, _) in PEERS.items():
             yield Row(
-                f"fan-out, {streams} streams", name, ratio(found["ours"], found[name], " frames/s"), f"{to_reach} ×"
+                f"frames for each second of CPU, {streams} streams",
+                name,
+                ratio(found["ours"], found[name], " frames"),
+                f"{to_reach} ×",
             )
 
 
