@@ -1,6 +1,7 @@
 /* Holds many event streams over one epoll, counts their frames and how late they come.
  *
- * client PORT STREAMS PATHS HEADERS: opens the streams (PATHS is a comma-separated list, used in turn), says
+ * client PORT STREAMS PATHS HEADERS HOST: opens the streams (PATHS is a comma-separated list, used in turn) from the
+ * HOST-th address of the loopback network, since each has ports for less than 28 000; says
  * "open SECONDS", then for each line "SECONDS" on its standard input measures for so long and answers
  * "frames N p50 US p99 US closed N". A frame has one line of data; its age is told by the digits after "at=",
  * nanoseconds of CLOCK_MONOTONIC.
@@ -19,7 +20,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PORTS_AN_ADDRESS 20000
 #define OPENING_AT_ONCE 64
 #define MOST_AGES 20000000
 
@@ -35,9 +35,9 @@ static double now(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-static int open_stream(int port, long number, const char *path, const char *headers) {
+static int open_stream(int port, int host, const char *path, const char *headers) {
     struct sockaddr_in here = {.sin_family = AF_INET}, there = {.sin_family = AF_INET, .sin_port = htons(port)};
-    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + number / PORTS_AN_ADDRESS);
+    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK + host);
     there.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
@@ -108,8 +108,8 @@ static void measure(double seconds) {
 }
 
 int main(int count_of, char **arguments) {
-    if (count_of != 5) return 2;
-    int port = atoi(arguments[1]);
+    if (count_of != 6) return 2;
+    int port = atoi(arguments[1]), host = atoi(arguments[5]);
     long streams = atol(arguments[2]), asked = 0, paths = 1;
     char **path = calloc(strlen(arguments[3]) + 1, sizeof *path);
     path[0] = arguments[3];
@@ -121,7 +121,7 @@ int main(int count_of, char **arguments) {
     double started = now();
     while (opened < streams) {
         while (asked < streams && asked - opened < OPENING_AT_ONCE) {
-            open_stream(port, asked, path[asked % paths], arguments[4]);
+            open_stream(port, host, path[asked % paths], arguments[4]);
             asked++;
         }
         turn(1000);

@@ -145,14 +145,16 @@ class Measured(NamedTuple):
 class Streams:
     """So many open streams, held by the C client on the clients' core."""
 
-    def __init__(self, port: int, number: int, path: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, port: int, number: int, path: str, headers: dict[str, str] | None = None, host: int = 1) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self.number, self.closed = number, "0"
         self._process = subprocess.Popen(
-            [compiled("client"), str(port), str(number), path, lines], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
+            [compiled("client"), str(port), str(number), path, lines, str(host)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
         )  # fmt: skip
         words = self._line()
+        if not words:
+            raise Missing("the client cannot connect")
         self.opening_seconds, opened = float(words[1]), int(words[3])
         if opened < number:
             self.close()

@@ -11,50 +11,64 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from . import programs
-from .programs import Missing, Streams
+from .programs import Missing, Program, Streams
 from .table import Row
 
 STREAMS = 100_000
-A_PROCESS = 18_000
 TASKS = 100
+PATHS = ",".join(f"/api/tasks/t{number}/events" for number in range(1, TASKS + 1))
+# A process may have so many descriptors here, and needs some for itself.
+A_PROCESS = min(18_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 2_000)
+CLIENTS = -(-STREAMS // A_PROCESS)
+WORKERS = CLIENTS + 1  # connections are not spread evenly
 QUIET_SECONDS = 20.0
+ENDING_SECONDS = 60.0
 
 
 def scale(_number: int) -> Iterator[Row]:
-    """As many as the descriptor limit lets us, up to a hundred thousand."""
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    a_process = min(A_PROCESS, limit - 2_000)
-    workers = -(-STREAMS // a_process) + 1
-    what = f"{STREAMS} streams over {workers} processes"
-    with programs.task_database("postgresql") as url:
+    """Open them, leave them alone, end their tasks."""
+    try:
+        value = _held_and_ended()
+    except Missing as reason:
+        value = f"left out: {reason}"
+    yield Row(f"{STREAMS} streams over {WORKERS} processes", "–", value, "each gets its task's final state")
+
+
+def _held_and_ended() -> str:
+    with programs.task_database("postgresql") as url, contextlib.ExitStack() as opened:
         engine = programs.open_engine(url)
+        opened.callback(engine.dispose)
         programs.insert_tasks(engine, TASKS)
-        server = programs.taskapi(url, "--workers", str(workers))
+        server = opened.enter_context(contextlib.closing(programs.taskapi(url, "--workers", str(WORKERS))))
         for pid in server.pids():  # every core works here
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
-        paths = ",".join(f"/api/tasks/t{number}/events" for number in range(1, TASKS + 1))
-        clients: list[Streams] = []
-        try:
-            before = server.memory()
-            share = STREAMS // (-(-STREAMS // a_process))
-            while sum(1 for _ in clients) * share < STREAMS:
-                clients.append(Streams(server.port, share, paths, {"Authorization": f"Bearer {programs.TOKEN}"}))
-            memory = (server.memory() - before) / (share * len(clients))
-            cpu = server.cpu()
-            time.sleep(QUIET_SECONDS)
-            idle = 100 * (server.cpu() - cpu) / QUIET_SECONDS
-            with engine.begin() as connection:
-                connection.execute(sa.text("UPDATE user_tasks SET status = 'completed' WHERE task_id LIKE 't%'"))
-            started = time.monotonic()
-            ended = sum(client.closed_after(30) for client in clients)
-            seconds = time.monotonic() - started
-            value = f"{ended} ended within {seconds:.0f} s; {memory:.2f} kB each; {idle:.1f} % of a core while idle"
-            yield Row(what, "–", value, "each gets its task's final state")
-        except Missing as reason:
-            yield Row(what, "–", f"left out: {reason}", "each gets its task's final state")
-        finally:
-            for client in clients:
-                client.close()
-            with contextlib.suppress(OSError):
-                server.close()
-            engine.dispose()
+        empty = _settled_memory(server)
+        clients = [opened.enter_context(contextlib.closing(_open(server, host))) for host in range(1, CLIENTS + 1)]
+        kilobytes = (server.memory() - empty) / STREAMS
+        percent = _cpu_percent(server)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE user_tasks SET status = 'completed' WHERE task_id LIKE 't%'"))
+        started = time.monotonic()
+        ended = sum(client.closed_after(ENDING_SECONDS) for client in clients)
+        seconds = time.monotonic() - started
+    return f"{ended} ended within {seconds:.0f} s; {kilobytes:.2f} kB each; {percent:.1f} % of a core while idle"
+
+
+def _settled_memory(server: Program) -> int:
+    """The kilobytes of the worker processes when all have started."""
+    memory, before = server.memory(), 0
+    while memory > 1.01 * before:
+        time.sleep(3)
+        memory, before = server.memory(), memory
+    return memory
+
+
+def _open(server: Program, host: int) -> Streams:
+    number = STREAMS // CLIENTS + (host <= STREAMS % CLIENTS)
+    return Streams(server.port, number, PATHS, {"Authorization": f"Bearer {programs.TOKEN}"}, host)
+
+
+def _cpu_percent(server: Program) -> float:
+    before = server.cpu()
+    time.sleep(QUIET_SECONDS)
+    return 100 * (server.cpu() - before) / QUIET_SECONDS
