@@ -172,13 +172,12 @@ class Streams:
         _, frames, _, p50, _, p99, _, self.closed = self._line()
         return Measured(int(frames), int(p50) / 1e6, int(p99) / 1e6)
 
-    def closed_after(self, seconds: float) -> int:
-        """How many the server has closed, at the latest after so long."""
-        for _ in range(int(seconds)):
-            self.measure(1)
-            if int(self.closed) == self.number:
-                break
-        return int(self.closed)
+    def ended_after(self, seconds: float) -> int:
+        """How many the server has closed, each after a last snapshot and `done`, at the latest after so long."""
+        frames, deadline = 0, time.monotonic() + seconds
+        while int(self.closed) < self.number and time.monotonic() < deadline:
+            frames += self.measure(1).frames
+        return min(int(self.closed), frames // 2)
 
     def close(self) -> None:
         """Close them all."""

@@ -49,7 +49,7 @@ def _held_and_ended() -> str:
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE user_tasks SET status = 'completed' WHERE task_id LIKE 't%'"))
         started = time.monotonic()
-        ended = sum(client.closed_after(ENDING_SECONDS) for client in clients)
+        ended = sum(client.ended_after(ENDING_SECONDS) for client in clients)
         seconds = time.monotonic() - started
     return f"{ended} ended within {seconds:.0f} s; {kilobytes:.2f} kB each; {percent:.1f} % of a core while idle"
 
