@@ -3,7 +3,7 @@
  * client PORT STREAMS PATHS HEADERS HOST: opens the streams (PATHS is a comma-separated list, used in turn) from the
  * HOST-th address of the loopback network, since each has ports for less than 28 000; says
  * "open SECONDS", then for each line "SECONDS" on its standard input measures for so long and answers
- * "frames N p50 US p99 US closed N". A frame has one line of data; its age is told by the digits after "at=",
+ * "frames N p50 US p99 US ended N". A frame has one line of data; its age is told by the digits after "at=",
  * nanoseconds of CLOCK_MONOTONIC.
  */
 #define _GNU_SOURCE
@@ -24,10 +24,10 @@
 #define MOST_AGES 20000000
 
 static int poller;
-static long frames, closed_streams, opened;
+static long frames, closed_streams, ended_streams, opened;
 static unsigned *ages;
 static long aged;
-static char *seen_data; /* by descriptor */
+static char *seen_data; /* by descriptor: 1 after the first frame, 2 after `done` */
 
 static double now(void) {
     struct timespec t;
@@ -75,11 +75,13 @@ static void read_all(int fd) {
             data[length] = 0;
             if (!seen_data[fd] && memmem(data, length, "\ndata:", 6)) seen_data[fd] = 1, opened++;
             else if (!seen_data[fd] && memmem(data, length, "\n:", 2)) seen_data[fd] = 1, opened++;
+            if (memmem(data, length, "event: done", 11)) seen_data[fd] = 2;
             count(data, length, now());
             if (length < (long)sizeof data - 1) return;
         } else if (length == 0 || errno != EAGAIN) {
             close(fd);
             closed_streams++;
+            ended_streams += seen_data[fd] == 2;
             return;
         } else {
             return;
@@ -102,8 +104,8 @@ static void measure(double seconds) {
     frames = aged = 0;
     for (double end = now() + seconds; now() < end;) turn(100);
     qsort(ages, aged, sizeof *ages, in_order);
-    printf("frames %ld p50 %u p99 %u closed %ld\n", frames, aged ? ages[aged / 2] : 0, aged ? ages[aged * 99 / 100] : 0,
-           closed_streams);
+    printf("frames %ld p50 %u p99 %u ended %ld\n", frames, aged ? ages[aged / 2] : 0, aged ? ages[aged * 99 / 100] : 0,
+           ended_streams);
     fflush(stdout);
 }
 

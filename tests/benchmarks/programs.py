@@ -147,7 +147,7 @@ class Streams:
 
     def __init__(self, port: int, number: int, path: str, headers: dict[str, str] | None = None, host: int = 1) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        self.number, self.closed = number, "0"
+        self.number, self.ended = number, "0"
         self._process = subprocess.Popen(
             [compiled("client"), str(port), str(number), path, lines, str(host)], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
@@ -169,15 +169,15 @@ class Streams:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
-        _, frames, _, p50, _, p99, _, self.closed = self._line()
+        _, frames, _, p50, _, p99, _, self.ended = self._line()
         return Measured(int(frames), int(p50) / 1e6, int(p99) / 1e6)
 
     def ended_after(self, seconds: float) -> int:
-        """How many the server has closed, each after a last snapshot and `done`, at the latest after so long."""
-        frames, deadline = 0, time.monotonic() + seconds
-        while int(self.closed) < self.number and time.monotonic() < deadline:
-            frames += self.measure(1).frames
-        return min(int(self.closed), frames // 2)
+        """How many ended with `done`, at the latest after so long."""
+        deadline = time.monotonic() + seconds
+        while int(self.ended) < self.number and time.monotonic() < deadline:
+            self.measure(1)
+        return int(self.ended)
 
     def close(self) -> None:
         """Close them all."""
