@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 URL = os.environ["DATABASE_URL"]
-hub = Hub(URL, channel="bench_change")
+hub = Hub(URL, channel="bench_change", max_subscribers=20_000)
 cursors = IntCursor()
 pool = AsyncConnectionPool(URL, open=False, min_size=4, max_size=10)
 
