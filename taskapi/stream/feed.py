@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 # However often rows change, SQLite is read at most this often.
 GAP_SECONDS = 0.005
-# A write to its files is noticed a moment before it is committed. So SQLite is looked at a moment after a write; and
-# again and again, after pauses that grow fourfold, in case that the writer was held up in between.
+# A write to its files is noticed a moment before it is committed. So SQLite is looked at when it is written to, and a
+# moment after; and again and again, after pauses that grow fourfold, in case that the writer was held up in between.
 COMMIT_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 1.0
 # PostgreSQL: until the first notification, which the feed sends itself, must have come back; then between two.
@@ -117,17 +117,19 @@ class SqliteFeed(Feed):
                 self._follow(cursor, files)
 
     def _follow(self, cursor: Any, files: DatabaseFiles) -> None:
-        version, revision, pause = None, self._store.last_revision(), COMMIT_SECONDS
+        version, revision = None, self._store.last_revision()
+        written, pause = False, COMMIT_SECONDS
         self._listener.gap()  # nobody looked until now
         while self._wanted.is_set():
             current = cursor.execute("PRAGMA data_version").fetchone()
             if current != version:
                 version, revision, pause = current, self._tell(revision), COMMIT_SECONDS
                 time.sleep(GAP_SECONDS)
-            elif files.wait(pause):
-                pause = COMMIT_SECONDS
+            elif written:
+                written, pause = False, COMMIT_SECONDS
                 time.sleep(COMMIT_SECONDS)
             else:
+                written = files.wait(pause)
                 pause = min(4 * pause, LONGEST_PAUSE_SECONDS)
 
     def _tell(self, revision: int) -> int:
