@@ -29,7 +29,7 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="taskapi-metrics-")
 
 # How often a worker looks whether it is told to stop.
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 
 
 def on_starting(server: Any) -> None:

@@ -23,6 +23,7 @@
  * @typedef {"closed" | "broken" | "silent"} End Of a stream: for good reason; by a failure; held back on its way.
  */
 
+const OPEN_MS = 500; // what ends sooner came from a proxy: "the server is away, ask again"
 const FIRST_FRAME_MS = 5_000; // what is silent for longer is held back by a proxy
 const STREAM_AGAIN_MS = 60_000;
 const POLL_MS = 2_000;
@@ -260,12 +261,15 @@ class Channel {
       };
       const hear = () => {
         heard = true;
+        clearTimeout(timers.opened);
         clearTimeout(timers.silent);
         timers.lost = void clearTimeout(timers.lost);
         this.#connected("live");
       };
       // Only a task's first stream has to begin with a frame; others may have nothing new to say.
-      source.onopen = () => (this.hasMany || this.#cursor) && hear();
+      source.onopen = () => {
+        if (this.hasMany || this.#cursor) timers.opened = setTimeout(hear, OPEN_MS);
+      };
       source.onmessage = ({ data, lastEventId }) => {
         this.#cursor = lastEventId;
         hear();
@@ -277,6 +281,7 @@ class Channel {
         if (reason === "busy") end("silent");
       });
       source.onerror = () => {
+        clearTimeout(timers.opened);
         if (source.readyState === EventSource.CLOSED) end();
         else timers.lost ??= setTimeout(() => this.#connected("lost"), LOST_MS);
       };
