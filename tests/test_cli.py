@@ -379,6 +379,7 @@ def test_watch_follows_a_servers_stream(
     assert third.endswith("That is all.")
 
 
+@pytest.mark.slow
 def test_watch_outlives_the_servers_worker(
     start_server: Callable[..., Server], watch_far_away: Callable[..., Running], engine: sa.Engine
 ) -> None:
@@ -395,6 +396,7 @@ def test_watch_outlives_the_servers_worker(
     assert running.text.splitlines() == ["  0.0 %  running  0/?", "100.0 %  completed  0/?"]
 
 
+@pytest.mark.slow
 def test_watch_tells_why_a_server_refuses(
     server: Server, watch_far_away: Callable[..., Running], engine: sa.Engine
 ) -> None:

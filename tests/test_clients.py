@@ -102,6 +102,7 @@ def reset_at_random_moments(server: Server, times: int, seed: int) -> None:
         client.join()
 
 
+@pytest.mark.slow
 def test_a_thousand_resets_at_random_moments_leave_the_server_as_it_was(start_server: Start, engine: sa.Engine) -> None:
     greenlets = 30
     # Without the long keep-alive, half a request would hold its greenlet for two seconds only.

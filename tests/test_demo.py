@@ -211,6 +211,7 @@ def test_a_deck_that_is_stopped_is_a_failed_task_that_says_so(worker: Worker, en
 # It ends with everything that it started.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything_and_leaves_no_task_hanging(start_demo: Callable[..., Demo], number: int) -> None:
     demo = start_demo("--port", str(free_port()))
@@ -230,6 +231,7 @@ def test_a_signal_ends_everything_and_leaves_no_task_hanging(start_demo: Callabl
     assert demo.says("Ended.")
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_demo_ends_its_children_too(start_demo: Callable[..., Demo]) -> None:
     demo = start_demo("--port", str(free_port()))
     demo.wait_until_ready()

@@ -176,6 +176,7 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing_and_is_told(
     assert row(engine, "a") == closed
 
 
+@pytest.mark.slow
 def test_a_lease_is_kept_alive_through_a_long_silence(start_server: Start, engine: sa.Engine, work: Work) -> None:
     server = start_server(LEASE_SECONDS=1)
     insert(engine, "a")
@@ -194,6 +195,7 @@ def test_a_lease_is_kept_alive_through_a_long_silence(start_server: Start, engin
     assert server.get("/healthz").status == 200
 
 
+@pytest.mark.slow
 def test_many_writers_at_once_are_all_seen_and_none_is_locked_out(
     server: Server, engine: sa.Engine, work: Work
 ) -> None:
@@ -215,6 +217,7 @@ def test_many_writers_at_once_are_all_seen_and_none_is_locked_out(
     assert "locked" not in server.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.skipif(not shutil.which("faketime"), reason="faketime is not installed")
 def test_a_worker_whose_clock_is_an_hour_off_is_judged_by_the_databases(
@@ -236,6 +239,7 @@ def test_a_worker_whose_clock_is_an_hour_off_is_judged_by_the_databases(
         assert abs((ended["ended_at"] - ended["created_at"]).total_seconds()) < 60
 
 
+@pytest.mark.slow
 def test_a_hundred_clients_see_the_end_through_every_restart(start_server: Start, engine: sa.Engine) -> None:
     server = start_server("--workers", "2", MAX_STREAMS_PER_USER=200)
     wait_until(lambda: len(server.workers()) == 2)

@@ -213,6 +213,7 @@ class Poller(threading.Thread):
 # PostgreSQL's life.
 
 
+@pytest.mark.slow
 @postgresql
 def test_a_server_that_starts_before_its_database_says_so_and_recovers_by_itself(
     cluster: Cluster, serve: Serve, engine: sa.Engine
@@ -382,6 +383,7 @@ def pooled(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @postgresql
 @pytest.mark.skipif(not shutil.which("pgbouncer"), reason="pgbouncer is not installed")
 def test_workers_may_be_behind_a_transaction_pooler(pooled: str, engine: sa.Engine) -> None:

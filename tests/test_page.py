@@ -389,6 +389,7 @@ def test_where_no_stream_is_to_be_had_an_element_polls(
     assert visit.asked("GET", "/api/tasks/a/status")
 
 
+@pytest.mark.slow
 def test_bars_go_on_after_the_server_was_reloaded(
     open_tab: Callable[[Server], Visit], start_server: Callable[..., Server], engine: sa.Engine
 ) -> None:

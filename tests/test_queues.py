@@ -186,6 +186,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.slow
 def test_a_global_used_before_gunicorn_forks_works_in_every_child(
     tmp_path: Path, database_url: str, engine: sa.Engine
 ) -> None:

@@ -613,6 +613,7 @@ def _upgrade_when_all_are_ready(url: str, barrier: Any) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_processes_that_create_the_same_file_at_once_all_succeed(tmp_path: Path) -> None:
     context, url = multiprocessing.get_context("spawn"), f"sqlite:///{tmp_path}/new/taskapi.db"
     barrier = context.Barrier(4)

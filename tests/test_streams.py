@@ -218,6 +218,7 @@ def test_sigterm_says_bye_to_every_stream_and_exits_soon(start_server: Start, en
     assert seconds < 5
 
 
+@pytest.mark.slow
 def test_a_held_poll_does_not_hold_up_a_stop(start_server: Start, engine: sa.Engine) -> None:
     server = start_server()
     insert(engine, "a")
@@ -244,6 +245,7 @@ def test_a_stream_ends_with_the_token_that_opened_it(server: Server, engine: sa.
     assert events[-1].json == {"reason": "expired"}
 
 
+@pytest.mark.slow
 def test_a_stream_of_great_age_is_asked_to_come_back(start_server: Start, engine: sa.Engine) -> None:
     server = start_server(STREAM_MAX_AGE=2)
     insert(engine, "a")
@@ -306,6 +308,7 @@ def test_a_client_that_goes_is_freed_though_nothing_is_sent(start_server: Start,
         wait_until(lambda: not connections_at(server.port), 1)
 
 
+@pytest.mark.slow
 def test_a_thousand_streams_hold_no_database_connection_and_let_polls_through(
     start_server: Start, engine: sa.Engine
 ) -> None:
@@ -330,6 +333,7 @@ def test_a_thousand_streams_hold_no_database_connection_and_let_polls_through(
     wait_until(lambda: len(descriptors(worker)) <= before + 4)
 
 
+@pytest.mark.slow
 def test_a_client_that_stops_reading_holds_nobody_back_and_gets_the_newest_state(
     server: Server, engine: sa.Engine
 ) -> None:
@@ -403,6 +407,7 @@ def reopen(server: Server, last: str) -> EventStream | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_reload_moves_streams_to_the_new_workers(start_server: Start, engine: sa.Engine) -> None:
     server = start_server()
     insert(engine, "a", status="running")
@@ -418,6 +423,7 @@ def test_a_reload_moves_streams_to_the_new_workers(start_server: Start, engine: 
     assert [event.name for event in follow_to_the_end(server, again)][-2:] == ["message", "done"]
 
 
+@pytest.mark.slow
 def test_max_requests_retires_a_worker_politely(start_server: Start, engine: sa.Engine) -> None:
     server = start_server("--max-requests", "30")
     insert(engine, "a", status="running")
@@ -557,6 +563,7 @@ def test_a_deleted_task_ends_its_streams_by_the_sweep(server: Server, engine: sa
     assert stream.rest() == []
 
 
+@pytest.mark.slow
 @on("sqlite")
 def test_a_write_lock_held_long_stalls_no_stream_and_no_poll(server: Server, engine: sa.Engine) -> None:
     insert(engine, "a")
