@@ -120,7 +120,7 @@ def watch(task_id: str, url: str | None, token: str | None) -> None:
         snapshots = _changes(task_id) if url is None else remote.follow(url, task_id, _read_token(token))
         last = terminal.show(snapshots, Console(highlight=False))
     except remote.CannotFollowError as error:
-        raise CannotTellError(str(error)) from None
+        raise CannotTellError(terminal.printable(str(error))) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     if last is None or last["status"] not in EXIT_STATUS:
