@@ -126,11 +126,11 @@ class SqliteFeed(Feed):
                 version, revision, pause = current, self._tell(revision), COMMIT_SECONDS
                 time.sleep(GAP_SECONDS)
             elif written:
-                written, pause = False, COMMIT_SECONDS
+                written = False
                 time.sleep(COMMIT_SECONDS)
             else:
                 written = files.wait(pause)
-                pause = min(4 * pause, LONGEST_PAUSE_SECONDS)
+                pause = COMMIT_SECONDS if written else min(4 * pause, LONGEST_PAUSE_SECONDS)
 
     def _tell(self, revision: int) -> int:
         changes = self._store.changed_since(revision)

@@ -150,10 +150,10 @@ class Hub:
             topic = self._join(self._tasks, task.id, stream)
             first = topic.newest is None
             if topic.is_news(task):
-                self._deliver(topic, task, ending(task), ends=task.status.is_final)
+                self._deliver(topic, task, ending(task))
             elif topic.newest is not None and stream.cursor < topic.newest.revision:
                 metrics.frames_sent.inc()
-                self._give(topic, [stream], topic.newest, ending(topic.newest), topic.newest.status.is_final)
+                self._give(topic, [stream], topic.newest, ending(topic.newest))
             return first
 
     def watch_user(self, user_id: int, floor: int, stream: Stream) -> None:
@@ -248,7 +248,7 @@ class Hub:
         with self._lock:
             topic = self._tasks.get(task.id)
             if topic is not None and topic.is_news(task):
-                self._deliver(topic, task, ending(task), ends=task.status.is_final)
+                self._deliver(topic, task, ending(task))
             topic = self._users.get(task.user_id)
             if topic is not None and not topic.is_history(task):
                 self._tell_user(topic, task)
@@ -257,7 +257,7 @@ class Hub:
         if topic.is_news(task):
             # Ids of one connection ascend, even where a slow transaction committed a lower revision late.
             topic.last_id = max(topic.last_id, task.revision)
-            self._deliver(topic, task, Frame.of(sse.snapshot(topic.last_id, task.json)), ends=False)
+            self._deliver(topic, task, Frame.of(sse.snapshot(topic.last_id, task.json)))
 
     def gone(self, task_id: int) -> None:
         """Close the streams of a task that was deleted; who comes back gets a 404."""
@@ -266,17 +266,18 @@ class Hub:
             for stream in list(topic.streams) if topic else ():
                 self._finish(stream, task_id, None, "deleted")
 
-    def _deliver(self, topic: Topic, task: Snapshot, frame: Frame, *, ends: bool) -> None:
+    def _deliver(self, topic: Topic, task: Snapshot, frame: Frame) -> None:
         metrics.frames_sent.inc(len(topic.streams))
         streams = list(topic.streams)
         for start in range(0, len(streams), STREAMS_PER_TURN):
             if start:
                 self._pause()
-            self._give(topic, streams[start : start + STREAMS_PER_TURN], task, frame, ends)
+            self._give(topic, streams[start : start + STREAMS_PER_TURN], task, frame)
 
-    def _give(self, topic: Topic, streams: list[Stream], task: Snapshot, frame: Frame, ends: bool) -> None:
+    def _give(self, topic: Topic, streams: list[Stream], task: Snapshot, frame: Frame) -> None:
         # The loop that every frame goes through: what is the same for all is looked up before.
         key, revision, now, is_task = task.id, task.revision, self.clock(), topic.home is self._tasks
+        ends = is_task and task.status.is_final  # a user's stream goes on
         for stream in streams:
             if stream.topic is not topic or (is_task and stream.cursor >= revision):
                 continue  # it left while others had their turn; or it has seen this
