@@ -222,15 +222,16 @@ def test_behind_nginx_a_bar_outlives_ten_seconds_without_a_server(
 
         first.close()
         away = time.monotonic()
-        expect(tab.page.locator("#connection")).to_have_text("No connection. Trying again…", timeout=8_000)
+        connection = tab.page.locator("#connection")
+        expect(connection).to_have_text("No connection. Trying again…", timeout=8_000)
         while time.monotonic() < away + 10:  # nginx lets streams open, and ends them at once
-            assert tab.page.locator("#connection").text_content() == "No connection. Trying again…"
+            assert connection.text_content() == "No connection. Trying again…"
             tab.page.wait_for_timeout(100)
         start_server("-b", f"127.0.0.1:{first.port}")
         update(engine, "a", progress=50)
 
         expect(tab.bar("a")).to_have_js_property("value", 50, timeout=40_000)
-        expect(tab.page.locator("#connection")).to_have_text("Live", timeout=90_000)
+        expect(connection).to_have_text("Live", timeout=90_000)
         update(engine, "a", status="completed", progress=100)
         expect(tab.card("a")).to_contain_text("Completed", timeout=20_000)
     finally:

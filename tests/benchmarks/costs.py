@@ -74,9 +74,7 @@ def _idle_percent(kind: str, streams: int) -> float:
                 contextlib.closing(Streams(running.program.port, streams, running.path, running.headers))
             )
         time.sleep(4)
-        before = running.program.cpu()
-        time.sleep(QUIET_SECONDS)
-        return 100 * (running.program.cpu() - before) / QUIET_SECONDS
+        return running.program.cpu_percent(QUIET_SECONDS)
 
 
 def one_bar(number: int) -> Iterator[Row]:

@@ -37,25 +37,29 @@ def stamp() -> str:
 
 
 @contextlib.contextmanager
+def writing(engine: sa.Engine, task_id: str) -> Iterator[Callable[[], None]]:
+    """What changes a task, with a stamp, and commits that."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            # What is measured begins with the commit: one round trip, and no waiting for the disk.
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(sa.text("SET synchronous_commit = off"))
+        update = sa.text("UPDATE user_tasks SET stage = :stage WHERE task_id = :task_id")
+
+        def publish() -> None:
+            connection.execute(update, {"stage": stamp(), "task_id": task_id})
+            connection.commit()
+
+        yield publish
+
+
+@contextlib.contextmanager
 def ours(kind: str) -> Iterator[Contestant]:
     """Our server, and a writer of the row."""
     with programs.task_database(kind) as url, contextlib.closing(programs.taskapi(url)) as program:
         engine = programs.open_engine(url)
-        connection = engine.connect()
-        if kind == "postgresql":
-            # What is measured begins with the commit: one round trip, and no waiting for the disk.
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            connection.execute(sa.text("SET synchronous_commit = off"))
-        update = sa.text("UPDATE user_tasks SET stage = :stage WHERE task_id = 'hot'")
-
-        def publish() -> None:
-            connection.execute(update, {"stage": stamp()})
-            connection.commit()
-
-        yield Contestant(
-            program, "/api/tasks/hot/events", publish, {"Authorization": f"Bearer {programs.TOKEN}"}, commits=True
-        )
-        connection.close()
+        with writing(engine, "hot") as publish:
+            yield Contestant(program, "/api/tasks/hot/events", publish, programs.BEARER, commits=True)
         engine.dispose()
 
 
@@ -149,7 +153,7 @@ def uvicorn(app: str, **variables: str) -> Program:
 class Publisher(threading.Thread):
     """Publishes again and again, with a pause."""
 
-    def __init__(self, publish: Callable[[], Any], pause: float) -> None:
+    def __init__(self, publish: Callable[[], None], pause: float) -> None:
         super().__init__(daemon=True)
         self._publish, self._pause = publish, pause
         self._over = threading.Event()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from . import programs
-from .fanout import Publisher, stamp
+from .fanout import Publisher, writing
 from .programs import Missing, Program, Streams
 from .table import Row, figure, ratio
 from .writes import pgbench
@@ -47,7 +47,7 @@ def _running(count: int) -> Iterator[tuple[str, sa.Engine, list[Program]]]:
 
 
 def _follow(server: Program, paths: str, number: int) -> Streams:
-    return Streams(server.port, number, paths, {"Authorization": f"Bearer {programs.TOKEN}"})
+    return Streams(server.port, number, paths, programs.BEARER)
 
 
 def _idle() -> str:
@@ -73,13 +73,9 @@ def _transactions(engine: sa.Engine) -> int:
 def _milliseconds(count: int) -> float:
     """From a commit to a client of the last of so many nodes, all of which follow the task."""
     with _running(count) as (_, engine, servers), contextlib.ExitStack() as opened:
-        connection = opened.enter_context(engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
         followed = "/api/tasks/t1/events"
         streams = [opened.enter_context(contextlib.closing(_follow(server, followed, 1))) for server in servers]
-        update = sa.text("UPDATE user_tasks SET stage = :stage WHERE task_id = 't1'")
-        connection.execute(sa.text("SET synchronous_commit = off"))
-
-        with Publisher(lambda: connection.execute(update, {"stage": stamp()}), 0.1) as publisher:
+        with writing(engine, "t1") as publish, Publisher(publish, 0.1) as publisher:
             return 1000 * (streams[-1].measure(4).p50 - publisher.commit_seconds)
 
 

@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 KEY = secrets.token_urlsafe(48)
 TOKEN = jwt.encode({"sub": "1", "exp": int(time.time()) + 86_400}, KEY, "HS256")
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 POSTGRES = os.environ.get("TASKAPI_TEST_POSTGRES", "postgresql://postgres@127.0.0.1/test")
 REDIS = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 # The server has one core for itself; the clients and whoever publishes share the other.
@@ -120,6 +121,12 @@ class Program:
         """The seconds of CPU that its processes have used."""
         return sum(map(cpu_of, self.pids()))
 
+    def cpu_percent(self, seconds: float) -> float:
+        """How much of a core they use, in the next so many seconds."""
+        before = self.cpu()
+        time.sleep(seconds)
+        return 100 * (self.cpu() - before) / seconds
+
     def memory(self) -> int:
         """The kilobytes of memory that belong to its processes alone."""
         text = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids())
@@ -147,7 +154,7 @@ class Streams:
 
     def __init__(self, port: int, number: int, path: str, headers: dict[str, str] | None = None, host: int = 1) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        self.number, self.ended = number, "0"
+        self.number, self.ended = number, 0
         self._process = subprocess.Popen(
             [compiled("client"), str(port), str(number), path, lines, str(host)], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
@@ -155,7 +162,7 @@ class Streams:
         words = self._line()
         if not words:
             raise Missing("the client cannot connect")
-        self.opening_seconds, opened = float(words[1]), int(words[3])
+        opened = int(words[3])
         if opened < number:
             self.close()
             raise Missing(f"only {opened} of {number} streams opened")
@@ -169,15 +176,15 @@ class Streams:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
-        _, frames, _, p50, _, p99, _, self.ended = self._line()
-        return Measured(int(frames), int(p50) / 1e6, int(p99) / 1e6)
+        frames, p50, p99, self.ended = map(int, self._line()[1::2])
+        return Measured(frames, p50 / 1e6, p99 / 1e6)
 
     def ended_after(self, seconds: float) -> int:
         """How many ended with `done`, at the latest after so long."""
         deadline = time.monotonic() + seconds
-        while int(self.ended) < self.number and time.monotonic() < deadline:
+        while self.ended < self.number and time.monotonic() < deadline:
             self.measure(1)
-        return int(self.ended)
+        return self.ended
 
     def close(self) -> None:
         """Close them all."""

@@ -45,7 +45,7 @@ def _held_and_ended() -> str:
         empty = _settled_memory(server)
         clients = [opened.enter_context(contextlib.closing(_open(server, host))) for host in range(1, CLIENTS + 1)]
         kilobytes = (server.memory() - empty) / STREAMS
-        percent = _cpu_percent(server)
+        percent = server.cpu_percent(QUIET_SECONDS)
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE user_tasks SET status = 'completed' WHERE task_id LIKE 't%'"))
         started = time.monotonic()
@@ -65,10 +65,4 @@ def _settled_memory(server: Program) -> int:
 
 def _open(server: Program, host: int) -> Streams:
     number = STREAMS // CLIENTS + (host <= STREAMS % CLIENTS)
-    return Streams(server.port, number, PATHS, {"Authorization": f"Bearer {programs.TOKEN}"}, host)
-
-
-def _cpu_percent(server: Program) -> float:
-    before = server.cpu()
-    time.sleep(QUIET_SECONDS)
-    return 100 * (server.cpu() - before) / QUIET_SECONDS
+    return Streams(server.port, number, PATHS, programs.BEARER, host)
