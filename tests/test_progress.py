@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ import sqlalchemy as sa
 from harness import ROOT, environment, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
-from taskapi import database
+from taskapi import database, schema
 from taskapi.progress import DatabaseUnavailable, Progress, ProgressError, Task, TaskClosed, TaskNotFound, writer
-from taskapi.progress.ledger import Ledger, merged
-from taskapi.store import Report, Store
+from taskapi.progress.ledger import Ledger
+from taskapi.store import Store
 
 
 @pytest.fixture
@@ -46,6 +46,19 @@ def is_closed(task: Task) -> bool:
     except TaskClosed:
         return True
     return False
+
+
+@contextlib.contextmanager
+def writes(progress: Progress) -> Iterator[list[None]]:
+    """One entry for each transaction that the helper commits."""
+    engine, found = progress._writer.store().engine, []
+
+    def note(_connection: sa.Connection) -> None:
+        found.append(None)
+
+    sa.event.listen(engine, "commit", note)
+    yield found
+    sa.event.remove(engine, "commit", note)
 
 
 def leases(engine: sa.Engine, task_id: str) -> str:
@@ -87,14 +100,13 @@ def test_a_silent_task_becomes_running_by_itself(progress: Progress, engine: sa.
         wait_until(lambda: row(engine, task.task_id)["status"] == "running", 2)
 
 
-def test_every_state_of_a_short_task_is_a_write_of_its_own(progress: Progress, engine: sa.Engine) -> None:
+def test_every_state_of_a_short_task_is_a_write_of_its_own(progress: Progress) -> None:
     task_id = progress.create(user_id=1)
-    created = row(engine, task_id)["revision"]
 
-    with progress.run(task_id):
-        pass
+    with writes(progress) as written, progress.run(task_id) as task:
+        task.result("done")
 
-    assert row(engine, task_id)["revision"] - created == 3  # starting, running, completed
+    assert len(written) == 3  # starting, running, completed
 
 
 def test_a_task_may_wait_in_a_queue(progress: Progress, engine: sa.Engine) -> None:
@@ -115,23 +127,108 @@ def test_an_exception_fails_the_task_and_goes_on(progress: Progress, engine: sa.
 
     fields = row(engine, task_id)
     assert raised.value is error
-    assert (fields["status"], fields["result_message"]) == ("failed", "Task failed during execution.")
+    assert (fields["status"], fields["result_message"]) == ("failed", "LookupError: no card \ufffd \ufffd here")
     assert fields["progress"] == 0
     assert fields["error_details"].startswith("Traceback (most recent call last):\n")
     assert fields["error_details"].endswith("LookupError: no card \ufffd \ufffd here\n")
     assert "taskapi/progress" not in fields["error_details"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_whatever_ends_the_block_fails_the_task(
-    error: type[BaseException], progress: Progress, engine: sa.Engine
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), SystemExit("no disk"), GeneratorExit()])
+def test_whatever_breaks_the_block_off_fails_the_task(
+    error: BaseException, progress: Progress, engine: sa.Engine
 ) -> None:
     task_id = progress.create(user_id=1)
 
-    with pytest.raises(error), progress.run(task_id):
+    with pytest.raises(type(error)), progress.run(task_id):
         raise error
 
     assert row(engine, task_id)["status"] == "failed"
+
+
+@pytest.mark.parametrize("code", [None, 0])
+def test_leaving_the_process_in_good_order_completes_the_task(
+    code: int | None, progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+
+    def work() -> None:
+        with progress.run(task_id) as task:
+            task.advance(3)
+            sys.exit(code)
+
+    with pytest.raises(SystemExit):
+        work()
+    fields = row(engine, task_id)
+    assert (fields["status"], fields["progress"], fields["completed_items"]) == ("completed", 100, 3)
+    assert (fields["result_message"], fields["error_details"]) == (None, None)
+
+
+def test_leaving_the_process_goes_on_though_the_task_was_closed(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+
+    def work() -> None:
+        with progress.run(task_id):
+            update(engine, task_id, status="timeout")
+            sys.exit()
+
+    with pytest.raises(SystemExit):
+        work()
+    assert row(engine, task_id)["status"] == "timeout"
+
+
+class BadCard(ValueError):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (LookupError(), "LookupError"),
+        (LookupError("card 7"), "LookupError: card 7"),
+        (KeyError("card"), "KeyError: 'card'"),
+        (subprocess.TimeoutExpired("make", 5), "subprocess.TimeoutExpired: Command 'make' timed out after 5 seconds"),
+        (ValueError("\ncard 7 is broken\n  it has no question\n"), "ValueError: card 7 is broken"),
+        (BadCard(), "test_progress.BadCard: <exception str() failed>"),
+        (ExceptionGroup("two cards", [ValueError(), TypeError()]), "ExceptionGroup: two cards (2 sub-exceptions)"),
+        (SystemExit("no disk"), "SystemExit: no disk"),
+        (ValueError("x" * 10_000), f"ValueError: {'x' * 487}…"),
+    ],
+)
+def test_a_failed_task_s_message_is_the_exception_s_own_line(
+    error: BaseException, message: str, progress: Progress, engine: sa.Engine
+) -> None:
+    error.add_note("a note of somebody's")
+    task_id = progress.create(user_id=1)
+
+    with pytest.raises(type(error)), progress.run(task_id):
+        raise error
+
+    assert row(engine, task_id)["result_message"] == message
+
+
+def test_what_a_task_says_at_its_end_is_one_change(progress: Progress, engine: sa.Engine) -> None:
+    with writes(progress) as written:
+
+        def work(number: int) -> None:
+            with progress.task(user_id=1, task_id=f"task {number}") as task:
+                task.result("All that could be done is done.")
+                task.stage("nearly there")
+                wait_until(lambda: row(engine, task.task_id)["stage"] == "nearly there", 5)
+                assert row(engine, task.task_id)["result_message"] is None
+                written.clear()
+                1 / number
+
+        work(1)
+        assert len(written) == 1
+        with pytest.raises(ZeroDivisionError):
+            work(0)
+        assert len(written) == 1
+
+    ended = [row(engine, "task 1"), row(engine, "task 0")]
+    assert [task["status"] for task in ended] == ["completed", "failed"]
+    assert [task["result_message"] for task in ended] == ["All that could be done is done."] * 2
 
 
 def test_a_failed_task_keeps_the_message_it_was_given(progress: Progress, engine: sa.Engine) -> None:
@@ -454,6 +551,53 @@ def test_what_the_database_refuses_of_one_task_holds_up_no_other(progress: Progr
     assert (row(engine, two.task_id)["completed_items"], row(engine, two.task_id)["status"]) == (3, "completed")
 
 
+@pytest.fixture(params=[{}, {"client_encoding": "utf8"}], ids=["found by the driver", "found by the server"])
+def latin1_url(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A PostgreSQL database that stores no text but Western European; who finds that out depends on the connection."""
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg", query={})
+    name = f"{url.database}_latin1_{os.getpid()}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    own = url.set(database=name, query=request.param)
+    own_engine = database.open_engine(own)
+    schema.upgrade(own_engine)
+    own_engine.dispose()
+    yield own.render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
+
+
+def test_a_text_that_the_database_cannot_store_holds_up_no_other_task(latin1_url: str) -> None:
+    progress, engine = Progress(latin1_url), sa.create_engine(latin1_url)
+
+    def fail() -> None:
+        with progress.task(user_id=1, task_id="one") as one, progress.task(user_id=2) as two:
+            one.advance(3)
+            one.stage("卡片 für Größe")
+            two.stage("Größe")
+            wait_until(lambda: row(engine, two.task_id)["stage"] == "Größe", 5)
+            wait_until(lambda: row(engine, "one")["completed_items"] == 3, 5)
+            assert row(engine, "one")["stage"] == r"\u5361\u7247 f\xfcr Gr\xf6\xdfe"
+            raise LookupError("没有卡片")
+
+    with pytest.raises(LookupError):
+        fail()
+    failed = row(engine, "one")
+    engine.dispose()
+    assert (failed["status"], failed["completed_items"]) == ("failed", 3)
+    assert failed["result_message"] == r"LookupError: \u6ca1\u6709\u5361\u7247"
+    assert failed["error_details"].endswith(r"LookupError: \u6ca1\u6709\u5361\u7247" + "\n")
+
+
+def test_a_task_of_which_the_database_cannot_store_a_text_is_refused_at_the_call(latin1_url: str) -> None:
+    with pytest.raises(ValueError, match="cannot"):
+        Progress(latin1_url).create(user_id=1, stage="卡片")
+
+
 # Threads, processes, greenlets.
 
 
@@ -493,6 +637,58 @@ def test_the_counts_of_processes_add_up(
 
     assert [process.exitcode for process in processes] == [0, 0]
     assert row(engine, task.task_id)["completed_items"] == 2500
+
+
+def count_one(url: str, task_id: str) -> None:
+    Progress(url).attach(task_id).advance()
+
+
+def track_ten(url: str, task_id: str) -> None:
+    for item in Progress(url).attach(task_id).track(range(20)):
+        if item == 10:
+            break
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_that_is_terminated_loses_no_count(
+    method: str, database_url: str, progress: Progress, engine: sa.Engine
+) -> None:
+    with progress.task(user_id=1) as task:
+        given = [(database_url, task.task_id)] * 50
+        with multiprocessing.get_context(method).Pool(4) as pool:
+            pool.starmap(count_one, given)
+            pool.starmap(track_ten, given[:10])
+        assert row(engine, task.task_id)["completed_items"] == 150
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_a_process_pool_has_counted_is_in_the_row_when_its_calls_are_over(
+    method: str, database_url: str, progress: Progress, engine: sa.Engine
+) -> None:
+    with (
+        progress.task(user_id=1) as task,
+        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool,
+    ):
+        for call in [pool.submit(count_one, database_url, task.task_id) for _ in range(50)]:
+            call.result()
+        assert row(engine, task.task_id)["completed_items"] == 50
+
+
+def test_a_pool_may_count_on_the_task_that_it_was_forked_with(progress: Progress, engine: sa.Engine) -> None:
+    global inherited
+
+    with progress.task(user_id=1) as inherited, multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(advance_inherited, range(50))
+        assert row(engine, inherited.task_id)["completed_items"] == 50
+
+    assert row(engine, inherited.task_id)["status"] == "completed"
+
+
+inherited: Task
+
+
+def advance_inherited(_item: int) -> None:
+    inherited.advance()
 
 
 def test_a_forked_child_counts_from_zero_and_leaves_the_end_to_its_parent(
@@ -593,6 +789,104 @@ def test_a_process_that_ends_writes_what_is_left(database_url: str, progress: Pr
     assert row(engine, task_id)["completed_items"] == 5
 
 
+INTERRUPTED = """
+import os
+import signal
+import sys
+from taskapi.progress import Progress
+
+def interrupted(at, work):
+    '''Do some work, with a signal before each line of ours at which `at` is true of its number; how many they are.'''
+    lines = 0
+
+    def trace(frame, _event, _argument):
+        nonlocal lines
+        if f"taskapi{os.sep}progress" not in frame.f_code.co_filename:
+            return None
+        lines += 1
+        if at(lines):
+            signal.raise_signal(signal.SIGUSR1)
+        return trace
+
+    sys.settrace(trace)
+    work()
+    sys.settrace(None)
+    return lines
+"""
+AT_EVERY_LINE = f"""{INTERRUPTED}
+handled = 0
+
+def report(_number, _frame):
+    global handled
+    task.stage(f"interrupted {{handled}}")
+    task.advance()
+    handled += 1
+
+def work():
+    for item in task.track(range(5)):
+        task.stage(str(item))
+        task.update(total_items=10)
+        task.advance()
+    with task:
+        task.result("all said")
+
+signal.signal(signal.SIGUSR1, report)
+task = Progress().attach("interrupted")
+interrupted(lambda line: True, work)
+print(10 + handled)
+"""
+AT_EACH_LINE_ALONE = f"""{INTERRUPTED}
+def report(_number, _frame):
+    with Progress().attach("interrupted") as task:
+        task.advance()
+
+def work():
+    with Progress().attach("interrupted") as task:
+        task.advance()
+    Progress().attach("interrupted").advance()
+
+signal.signal(signal.SIGUSR1, report)
+line = lines = 1
+while line <= lines:
+    os.environ["TASKAPI_LEASE_SECONDS"] = str(60 + line)  # which makes a new writer, whose thread is yet to be started
+    lines = interrupted(lambda number: number == line, work)
+    Progress()._writer.write_at_exit()
+    Progress()._writer.store().close()
+    line += 1
+print(2 * line + line - 3)
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(AT_EVERY_LINE, id="at every line"),
+        pytest.param(AT_EACH_LINE_ALONE, id="at each line alone", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_handler_may_report_wherever_it_interrupts(script: str, database_url: str, engine: sa.Engine) -> None:
+    insert(engine, "interrupted", status="running")
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(database_url),
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stderr == ""
+    assert int(done.stdout) > 100
+    assert row(engine, "interrupted")["completed_items"] == int(done.stdout)
+
+
+def test_the_thread_writes_while_a_signal_handler_holds_a_report_up(progress: Progress, engine: sa.Engine) -> None:
+    with progress.task(user_id=1) as task, task._ledger._lock:
+        task.stage("said by the handler")
+        wait_until(lambda: row(engine, task.task_id)["stage"] == "said by the handler", 5)
+
+
 GEVENT = """
 from gevent import monkey
 monkey.patch_all()
@@ -638,8 +932,7 @@ def test_greenlets_work_and_do_not_wait_for_each_other(database_url: str, engine
 def test_the_thread_sleeps_when_no_task_runs(progress: Progress) -> None:
     with progress.task(user_id=1):
         pass
-    thread = progress._writer._thread
-    assert thread is not None
+    (thread,) = progress._writer._threads.values()
     assert thread.daemon
     status = Path(f"/proc/self/task/{thread.native_id}/status")
 
@@ -828,7 +1121,7 @@ def test_the_work_s_own_exception_goes_on_though_the_end_cannot_be_written(
 
     with pytest.raises(LookupError):
         work()
-    assert f"task {task_id} could not be closed as failed" in caplog.text
+    assert f"the end of task {task_id} could not be written" in caplog.text
     assert row(engine, task_id)["status"] == "starting"
 
 
@@ -909,17 +1202,3 @@ def test_an_error_travels_between_processes(error: ProgressError) -> None:
     assert isinstance(copy, ProgressError)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
-
-
-@pytest.mark.parametrize(
-    ("older", "newer", "both"),
-    [
-        (Report(1, stage="a"), Report(1, progress=5.0), Report(1, stage="a", progress=5.0)),
-        (Report(1, stage="a"), Report(1, stage="b"), Report(1, stage="b")),
-        (Report(1, advance=2), Report(1, advance=3), Report(1, advance=5)),
-        (Report(1, completed_items=9), Report(1, advance=3), Report(1, completed_items=9, advance=3)),
-        (Report(1, advance=2), Report(1, completed_items=9, advance=1), Report(1, completed_items=9, advance=1)),
-    ],
-)
-def test_a_report_that_was_kept_merges_with_a_later_one(older: Report, newer: Report, both: Report) -> None:
-    assert merged(older, newer) == both

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from ..config import instance_path, load
 from ..models import Snapshot, TaskStatus
@@ -70,6 +70,8 @@ class Progress:
             if task_id is not None:
                 raise ValueError(f"task_id {task_id!r} is taken") from None
             # Drawn at random, it can only be our own: the connection broke after the commit.
+        except (DataError, UnicodeError) as error:
+            raise ValueError("the database cannot store a text that was given") from error
         return str(row["task_id"])
 
     def run(self, task_id: str) -> Run:
