@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -21,13 +22,23 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, environment, insert, row, update, wait_until
+from harness import ROOT, environment, insert, row, update, wait_until, writes
 from sqlalchemy.engine import make_url
 
 from taskapi import database, schema
-from taskapi.progress import DatabaseUnavailable, Progress, ProgressError, Task, TaskClosed, TaskNotFound, writer
+from taskapi.progress import (
+    DatabaseUnavailable,
+    Progress,
+    ProgressError,
+    Task,
+    TaskClosed,
+    TaskNotFound,
+    TaskNotStarted,
+    TaskStatus,
+    writer,
+)
 from taskapi.progress.ledger import Ledger
-from taskapi.store import Store
+from taskapi.store import Attempt, Store
 
 
 @pytest.fixture
@@ -48,17 +59,10 @@ def is_closed(task: Task) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def writes(progress: Progress) -> Iterator[list[None]]:
-    """One entry for each transaction that the helper commits."""
-    engine, found = progress._writer.store().engine, []
-
-    def note(_connection: sa.Connection) -> None:
-        found.append(None)
-
-    sa.event.listen(engine, "commit", note)
-    yield found
-    sa.event.remove(engine, "commit", note)
+def running(engine: sa.Engine, task_id: str = "running") -> str:
+    """The id of a task that another process runs."""
+    insert(engine, task_id, status="running")
+    return task_id
 
 
 def leases(engine: sa.Engine, task_id: str) -> str:
@@ -288,14 +292,13 @@ def test_the_first_word_after_a_silence_is_written_at_once(progress: Progress, e
     assert time.monotonic() - start < 0.15
 
 
-def test_many_words_are_few_writes(progress: Progress, engine: sa.Engine) -> None:
-    with progress.task(user_id=1) as task:
-        before, start = row(engine, task.task_id)["revision"], time.monotonic()
+def test_many_words_are_few_writes(progress: Progress) -> None:
+    with progress.task(user_id=1) as task, writes(progress) as written:
+        start = time.monotonic()
         while time.monotonic() < start + 0.8:
             task.update(progress=time.monotonic() % 100, stage=str(time.monotonic()))
-        writes = row(engine, task.task_id)["revision"] - before
 
-    assert 2 <= writes <= 6
+    assert 2 <= len(written) <= 6
 
 
 def test_two_tasks_are_written_in_one_transaction(progress: Progress, engine: sa.Engine) -> None:
@@ -357,7 +360,7 @@ CALLS: list[Callable[[Task], Any]] = [
 def test_after_a_task_was_closed_nothing_is_written_and_every_call_says_so(
     progress: Progress, engine: sa.Engine
 ) -> None:
-    task_id = progress.create(user_id=1)
+    task_id = running(engine)
     task = progress.attach(task_id)
     update(engine, task_id, status="timeout", result_message="The worker stopped reporting.")
     before = row(engine, task_id)
@@ -435,7 +438,7 @@ def test_a_task_that_does_not_exist_is_not_found(progress: Progress) -> None:
 
 
 def test_a_task_whose_row_was_deleted_has_ended(progress: Progress, engine: sa.Engine) -> None:
-    task = progress.attach(progress.create(user_id=1))
+    task = progress.attach(running(engine))
     with engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM user_tasks")
 
@@ -448,14 +451,235 @@ def test_a_task_whose_row_was_deleted_has_ended(progress: Progress, engine: sa.E
 
 
 def test_leaving_an_attached_task_writes_all_and_does_not_close_it(progress: Progress, engine: sa.Engine) -> None:
-    task_id = progress.create(user_id=1)
+    task_id = running(engine)
 
     with progress.attach(task_id) as task:
         task.advance(5)
         task.stage("half")
 
     fields = row(engine, task_id)
-    assert (fields["status"], fields["stage"], fields["completed_items"]) == ("pending", "half", 5)
+    assert (fields["status"], fields["stage"], fields["completed_items"]) == ("running", "half", 5)
+
+
+@pytest.mark.parametrize("status", ["pending", "queued"])
+def test_a_task_that_nobody_has_started_is_not_attached_to(status: str, progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1, status=status)
+    before = row(engine, task_id)
+
+    with pytest.raises(TaskNotStarted, match="run") as raised:
+        progress.attach(task_id)
+
+    assert raised.value.task_id == task_id
+    assert row(engine, task_id) == before
+
+
+# Attempts.
+
+
+def die_at_work(progress: Progress, task_id: str, work: Callable[[Task], Any]) -> None:
+    """Have a task's worker killed when it has written what it said."""
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(BaseException):
+            task = progress.run(task_id).__enter__()
+            work(task)
+            task._writer.flush(task._ledger)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def fail_once(progress: Progress, task_id: str, error: BaseException) -> None:
+    """Have a task fail on its way, to be tried again."""
+
+    def work() -> None:
+        with progress.run(task_id, retry=True) as task:
+            task.stage("making cards")
+            task.result("never said")
+            for item in task.track(range(10)):
+                if item == 4:
+                    raise error
+
+    with pytest.raises(type(error)) as raised:
+        work()
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [LookupError("card 4."), KeyboardInterrupt(), SystemExit(1)])
+def test_an_exception_puts_a_task_back_to_be_tried_again(
+    error: BaseException, progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+
+    fail_once(progress, task_id, error)
+
+    fields = row(engine, task_id)
+    line = traceback.format_exception_only(error)[-1].rstrip(".\n")
+    assert fields["status"] == "queued"
+    assert fields["result_message"] == f"Attempt 1 failed: {line}. It will be tried again."
+    assert fields["error_details"].startswith("Traceback")
+    assert fields["error_details"].endswith(traceback.format_exception_only(error)[-1])
+    assert (fields["completed_items"], fields["total_items"], fields["progress"]) == (0, None, 0)
+    assert (fields["stage"], fields["started_at"], fields["lease_expires_at"]) == (None, None, None)
+
+
+def test_the_last_attempt_begins_anew_and_decides(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+    fail_once(progress, task_id, LookupError())
+    fail_once(progress, task_id, LookupError())
+    assert row(engine, task_id)["result_message"].startswith("Attempt 2 failed")
+
+    with progress.run(task_id) as task:
+        begun = row(engine, task_id)
+        list(task.track(range(3)))
+
+    assert (begun["status"], begun["result_message"], begun["error_details"]) == ("starting", None, None)
+    ended = row(engine, task_id)
+    assert (ended["status"], ended["completed_items"], ended["total_items"]) == ("completed", 3, 3)
+    assert (ended["result_message"], ended["error_details"], ended["attempt"]) == (None, None, 3)
+
+
+def test_a_task_that_is_not_tried_again_fails(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+    fail_once(progress, task_id, LookupError())
+
+    with pytest.raises(ValueError, match="for good"), progress.run(task_id):
+        raise ValueError("for good")
+
+    assert (row(engine, task_id)["status"], row(engine, task_id)["result_message"]) == (
+        "failed",
+        "ValueError: for good",
+    )
+
+
+def test_leaving_the_process_in_good_order_is_not_tried_again(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+
+    with pytest.raises(SystemExit), progress.run(task_id, retry=True):
+        sys.exit(0)
+
+    assert row(engine, task_id)["status"] == "completed"
+
+
+def test_a_task_whose_worker_was_killed_begins_anew(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1, stage="in line")
+
+    die_at_work(progress, task_id, lambda task: task.update(progress=60, completed_items=35))
+    died = row(engine, task_id)
+    update(engine, task_id, started_at="2026-01-01T00:00:00Z")
+
+    with progress.run(task_id):
+        begun = row(engine, task_id)
+
+    assert (died["status"], died["stage"], died["progress"]) == ("running", "in line", 60)
+    assert (begun["status"], begun["stage"]) == ("starting", None)
+    assert (begun["completed_items"], begun["progress"], begun["attempt"]) == (0, 0, 2)
+    assert str(begun["started_at"]) > "2026-01-02"
+
+
+def test_an_attempt_that_was_followed_by_another_one_changes_nothing(progress: Progress, engine: sa.Engine) -> None:
+    """As with Celery's `self.retry()`, which sends the next attempt on its way before the block is left."""
+    task_id = progress.create(user_id=1)
+    first = progress.run(task_id, retry=True)
+    early = first.__enter__()
+    joined = progress.attach(task_id)
+    early.advance(3)
+
+    with progress.run(task_id) as task:
+        task.advance(5)
+        wait_until(lambda: row(engine, task_id)["completed_items"] == 5, 5)
+        for late in (early, joined):
+            with contextlib.suppress(TaskClosed):  # as soon as it is known
+                late.advance(3)
+        wait_until(lambda: is_closed(early) and is_closed(joined), 5)
+        with pytest.raises(TaskClosed, match="running again") as raised:
+            early.track([1])
+        first.__exit__(LookupError, LookupError(), None)
+        begun = row(engine, task_id)
+
+    assert raised.value.status == "running"
+    assert (begun["status"], begun["completed_items"], begun["result_message"]) == ("running", 5, None)
+    assert (row(engine, task_id)["status"], row(engine, task_id)["completed_items"]) == ("completed", 5)
+
+
+def test_an_attempt_that_ends_late_does_not_end_the_next_one(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+    first = progress.run(task_id)
+    first.__enter__()
+
+    with progress.run(task_id):
+        with pytest.raises(TaskClosed):
+            first.__exit__(None, None, None)
+        assert row(engine, task_id)["status"] == "starting"
+
+    assert row(engine, task_id)["status"] == "completed"
+
+
+def test_the_lease_of_an_attempt_that_was_followed_is_not_renewed(
+    database_url: str, engine: sa.Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKAPI_LEASE_SECONDS", "0.4")
+    early = Progress(database_url).task(user_id=1, task_id="followed").__enter__()
+
+    store.claim("followed", 0.2)  # by a process that dies at once
+    wait_until(store.reap, 5)
+
+    assert row(engine, "followed")["status"] == "timeout"
+    wait_until(lambda: is_closed(early), 5)
+
+
+def test_a_task_that_waits_to_be_tried_again_is_left_alone_by_those_who_joined(
+    progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+
+    def work() -> None:
+        nonlocal joined
+        with progress.run(task_id, retry=True):
+            joined = progress.attach(task_id)
+            raise LookupError
+
+    joined: Task
+    with pytest.raises(LookupError):
+        work()
+    before = row(engine, task_id)
+    joined.advance(3)
+    wait_until(lambda: is_closed(joined), 5)
+
+    assert row(engine, task_id) == before
+    with pytest.raises(TaskClosed, match="queued again"):
+        joined.stage("late")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_total_that_was_given_survives_a_restart(killed: bool, progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1, total_items=40)
+    if killed:
+        die_at_work(progress, task_id, lambda task: list(task.track(range(10))))
+    else:
+        fail_once(progress, task_id, LookupError())
+    assert row(engine, task_id)["total_items"] == 40
+
+    with progress.run(task_id) as task:
+        list(task.track(range(10)))
+
+    assert (row(engine, task_id)["completed_items"], row(engine, task_id)["total_items"]) == (10, 40)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("items", [5, 10, 20])
+def test_a_total_of_loops_does_not_survive_a_restart(
+    killed: bool, items: int, progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+    if killed:
+        die_at_work(progress, task_id, lambda task: list(task.track(range(10))))
+        assert row(engine, task_id)["total_items"] == 10
+    else:
+        fail_once(progress, task_id, LookupError())
+
+    with progress.run(task_id) as task:
+        list(task.track(range(items)))
+
+    assert (row(engine, task_id)["completed_items"], row(engine, task_id)["total_items"]) == (items, items)
 
 
 # What cannot be is refused at the call.
@@ -466,7 +690,7 @@ NOWHERE = "postgresql://worker@127.0.0.1:1/nowhere"
 @pytest.fixture
 def task() -> Task:
     """A task whose database is never asked: what cannot be is refused before."""
-    return Task(Progress(NOWHERE)._writer, Ledger("task", 1, total_given=False))
+    return Task(Progress(NOWHERE)._writer, Ledger("task", Attempt(1, 1, TaskStatus.STARTING, None)))
 
 
 NUMBERS = [-1, 2**63, True, "1", 1.5, float("nan"), None]
@@ -780,8 +1004,8 @@ def test_a_forked_child_has_connections_of_its_own(progress: Progress) -> None:
     assert connections() == before
 
 
-def test_a_process_that_ends_writes_what_is_left(database_url: str, progress: Progress, engine: sa.Engine) -> None:
-    task_id = progress.create(user_id=1)
+def test_a_process_that_ends_writes_what_is_left(database_url: str, engine: sa.Engine) -> None:
+    task_id = running(engine)
     script = f"from taskapi.progress import Progress; Progress().attach({task_id!r}).advance(5)"
 
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(database_url), check=True, timeout=30)
@@ -865,7 +1089,7 @@ print(2 * line + line - 3)
     ],
 )
 def test_a_signal_handler_may_report_wherever_it_interrupts(script: str, database_url: str, engine: sa.Engine) -> None:
-    insert(engine, "interrupted", status="running")
+    running(engine, "interrupted")
 
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -979,8 +1203,7 @@ def test_the_lease_of_an_attached_task_that_says_nothing_is_not_renewed(
     database_url: str, engine: sa.Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TASKAPI_LEASE_SECONDS", "0.3")
-    insert(engine, "orphan", status="running")
-    task = Progress(database_url).attach("orphan")
+    task = Progress(database_url).attach(running(engine, "orphan"))
     task.advance()
 
     wait_until(lambda: store.reap() == ["orphan"], 5)
@@ -1195,7 +1418,17 @@ def test_a_database_without_the_table_is_an_error_at_once(database_url: str) -> 
 # Small parts.
 
 
-@pytest.mark.parametrize("error", [TaskClosed("a", None), TaskNotFound("a"), DatabaseUnavailable("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TaskClosed("a", None),
+        TaskClosed("a", TaskStatus.COMPLETED),
+        TaskClosed("a", TaskStatus.RUNNING),
+        TaskNotFound("a"),
+        TaskNotStarted("a"),
+        DatabaseUnavailable("gone"),
+    ],
+)
 def test_an_error_travels_between_processes(error: ProgressError) -> None:
     copy = pickle.loads(pickle.dumps(error))
 

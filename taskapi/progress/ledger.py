@@ -8,7 +8,7 @@ from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
 from ..models import TaskStatus
-from ..store import Report
+from ..store import Attempt, Report
 from .errors import TaskClosed
 from .loops import InnerLoop, Loop
 
@@ -45,9 +45,9 @@ class Ledger:
     or not.
     """
 
-    def __init__(self, task_id: str, row_id: int, *, total_given: bool) -> None:
+    def __init__(self, task_id: str, attempt: Attempt, *, restarted: bool = False) -> None:
         self.task_id = task_id
-        self.id = row_id
+        self.attempt = attempt
         self.watched = False
         self.held = False
         self.ends_here = False
@@ -58,7 +58,10 @@ class Ledger:
         # The workers' part. Reentrant, for signal handlers.
         self._lock = RLock()
         self._said: dict[str, Said] = {}
-        self._total_given = total_given
+        # A total that is there at the start was given, unless an attempt that broke off may have left it: then it
+        # stands until the loops expect more.
+        self._total_given = attempt.total_items is not None and not restarted
+        self._least_total = attempt.total_items or 0
         self._tracked_total = 0
         self._counted = 0
         self._looped: tuple[int, tuple[Loop[Any], ...]] = 0, ()  # of the loops that are over, and those that are not
@@ -106,7 +109,7 @@ class Ledger:
             self._looped = done, (*running, loop)
             if expected is not None and not self._total_given:
                 self._tracked_total += expected
-                self._said["total_items"] = Said(self._tracked_total, self._counted)
+                self._said["total_items"] = Said(max(self._tracked_total, self._least_total), self._counted)
         return loop
 
     def runs(self, loop: Loop[Any]) -> bool:
@@ -147,7 +150,10 @@ class Ledger:
             return None
         since = said["completed_items"].counted if "completed_items" in said else self._written_count
         columns = {name: found.value for name, found in said.items()}
-        return Draft(Report(self.id, **columns, advance=counted - since), said, counted)
+        if columns.get("status") is TaskStatus.QUEUED:  # what this attempt counted, it counted in vain
+            columns["total_items"] = self.attempt.total_items
+        report = Report(self.attempt.id, self.attempt.number, **columns, advance=counted - since)
+        return Draft(report, said, counted)
 
     def wrote(self, draft: Draft) -> None:
         """Note that what was drafted is in the row."""

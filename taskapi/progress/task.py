@@ -136,12 +136,13 @@ def _length(iterable: Any) -> int | None:
 class Run:
     """The block in which a task runs: from "starting" to "completed", or "failed" if an exception leaves it.
 
-    `sys.exit()` and `sys.exit(0)` leave it "completed".
+    With `retry`, an exception leaves it "queued" to be tried again. `sys.exit()` and `sys.exit(0)` complete it.
     """
 
-    def __init__(self, writer: Writer, claim: Callable[[], Ledger]) -> None:
+    def __init__(self, writer: Writer, claim: Callable[[], Ledger], *, retry: bool) -> None:
         self._writer = writer
         self._claim = claim
+        self._retry = retry
 
     def __enter__(self) -> Task:
         self._pid = os.getpid()
@@ -167,6 +168,10 @@ class Run:
     def _leave_by(self, error: BaseException) -> None:
         if isinstance(error, SystemExit) and error.code in (None, 0):
             self._complete()
+        elif self._retry:
+            line = own_line(error).rstrip(".")
+            message = f"Attempt {self._ledger.attempt.number} failed: {line}. It will be tried again."
+            self._finish(TaskStatus.QUEUED, result_message=message, error_details=error_details(error))
         else:
             message = self._ledger.said("result_message") or own_line(error)
             self._finish(TaskStatus.FAILED, result_message=message, error_details=error_details(error))

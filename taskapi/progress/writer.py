@@ -5,10 +5,8 @@ The worker's own thread writes only what it must see done: the task's creation, 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
-import os
 import queue
 import sys
 import threading
@@ -23,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import database, schema
 from ..models import TaskStatus
 from ..reader import Reader
-from ..store import Report, Store
+from ..store import AttemptKey, Report, Store
 from .errors import DatabaseUnavailable, TaskClosed
 from .ledger import Draft, Ledger
 from .refusals import REFUSALS, acceptable
@@ -270,19 +268,19 @@ class Writer:
         now = time.monotonic()
         silent = [ledger for ledger in ledgers if ledger.held and now - ledger.leased_at > self._lease / 3]
         if silent:
-            self._close(silent, self.store().renew([ledger.id for ledger in silent], self._lease))
+            self._close(silent, self.store().renew([ledger.attempt.key for ledger in silent], self._lease))
 
-    def _close(self, ledgers: Collection[Ledger], unchanged: set[int]) -> None:
-        """After a write: leases are new, but tasks in which nothing changed have ended."""
+    def _close(self, ledgers: Collection[Ledger], unchanged: set[AttemptKey]) -> None:
+        """After a write: leases are new, but attempts of which nothing changed are over."""
         now = time.monotonic()
         for ledger in ledgers:
             ledger.leased_at = now
-            if ledger.id in unchanged:
+            if ledger.attempt.key in unchanged:
                 ledger.close(self._status_of(ledger))
 
     def _status_of(self, ledger: Ledger) -> TaskStatus | None:
         try:
-            found = self.store().task(ledger.task_id)
+            found = self.store().attempt(ledger.task_id)
         except self._outages:
             return None
         return found and found.status
@@ -329,43 +327,3 @@ class Writer:
             self._inherited += [self._store.engine.pool, self._store.reader]
             self._store.engine.dispose(close=False)
             self._store.reader = Reader(self._url)
-
-
-_registry_lock = threading.RLock()  # for signal handlers
-_registry: dict[tuple[str, float], Writer] = {}
-
-
-def writer_for(url: URL, lease: float) -> Writer:
-    """This process's writer for a database."""
-    key = (url.render_as_string(hide_password=False), lease)
-    with _registry_lock:
-        if key not in _registry:
-            _registry[key] = Writer(url, lease)
-        return _registry[key]
-
-
-def _before_fork() -> None:
-    _registry_lock.acquire()
-    for writer in _registry.values():
-        writer.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for writer in _registry.values():
-        writer.after_fork_in_parent()
-    _registry_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for writer in _registry.values():
-        writer.after_fork_in_child()
-    _registry_lock.release()
-
-
-def _write_at_exit() -> None:
-    for writer in list(_registry.values()):
-        writer.write_at_exit()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-atexit.register(_write_at_exit)
