@@ -40,7 +40,8 @@ from harness import (
 from sqlalchemy.engine import make_url
 
 from taskapi import schema
-from taskapi.store import Store
+from taskapi.database.store import Store
+from taskapi.state import state_of
 from taskapi.stream.broadcaster import Broadcaster
 from taskapi.stream.hub import Stream
 
@@ -453,7 +454,7 @@ class Reader(threading.Thread):
 
 @pytest.fixture
 def broadcaster(app: Flask) -> Iterator[Broadcaster]:
-    broadcaster: Broadcaster = app.extensions["taskapi.broadcaster"]
+    broadcaster: Broadcaster = state_of(app).broadcaster
     yield broadcaster
     broadcaster.close()
 

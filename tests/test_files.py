@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from harness import wait_until
-
 from taskapi.stream.files import DatabaseFiles
 
 

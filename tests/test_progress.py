@@ -25,9 +25,10 @@ from harness import ROOT, environment, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
 from taskapi import database
+from taskapi.database.connections import open_engine
+from taskapi.database.store import Report, Store
 from taskapi.progress import DatabaseUnavailable, Progress, ProgressError, Task, TaskClosed, TaskNotFound, writer
 from taskapi.progress.ledger import Ledger, merged
-from taskapi.store import Report, Store
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_a_worker_may_come_before_the_server(tmp_path: Path) -> None:
     with Progress(url).task(user_id=1) as task:
         task.advance()
 
-    engine = database.open_engine(make_url(url))
+    engine = open_engine(make_url(url))
     assert row(engine, task.task_id)["status"] == "completed"
     engine.dispose()
 

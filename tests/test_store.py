@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from harness import insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
-from taskapi import database, reader
-from taskapi.models import RESPONSE_FIELDS, Snapshot, TaskStatus
-from taskapi.store import LATE_COMMIT_SECONDS, PRUNE_BATCH, Report, Store
+from taskapi.database import reader
+from taskapi.database.connections import open_engine
+from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
+from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Report, Store
 
 PAST = "2020-01-01 00:00:00"
 FUTURE = "2100-01-01 00:00:00"
@@ -53,57 +54,55 @@ def test_the_values_of_a_question_are_never_sql(store: Store, engine: sa.Engine)
         assert store.task(text) is None
 
 
-def test_who_follows_a_user_gets_what_is_not_final_oldest_change_first(store: Store, engine: sa.Engine) -> None:
+def test_who_follows_a_user_gets_what_is_not_final_newest_first(store: Store, engine: sa.Engine) -> None:
     for status in TaskStatus:
         insert(engine, status.value, status=status.value)
     insert(engine, "somebody else's", 2)
-    update(engine, "pending", progress=1)
 
-    assert names(store.followed_by(1, None)) == ["queued", "starting", "running", "pending"]
+    assert names(store.active_of(1)) == ["running", "starting", "queued", "pending"]
+    assert ACTIVE_AT_MOST == 1000
 
 
-def test_who_comes_back_gets_also_what_changed_after_the_cursor(store: Store, engine: sa.Engine) -> None:
+def test_who_comes_back_gets_also_what_ended_after_the_cursor(store: Store, engine: sa.Engine) -> None:
     insert(engine, "ended before", status="completed")
+    cursor = row(engine, "ended before")["revision"]
     insert(engine, "running", status="running")
-    cursor = store.last_revision()
     insert(engine, "ended since", status="failed")
 
-    assert {"running", "ended since"} <= set(names(store.followed_by(1, cursor)))
-    assert names(store.followed_by(1, 10**15))[-2:] == ["running", "ended since"], "a late commit would be missed"
-    assert LATE_COMMIT_SECONDS > 0
+    assert names(store.ended_since(1, cursor)) == ["ended since"]
+    assert names(store.ended_since(1, 0)) == ["ended since", "ended before"]
+    assert {key.revision for key in store.keys_ended_lately(1, cursor)} == {row(engine, "ended since")["revision"]}
 
 
-def test_tasks_and_revisions_are_read_by_id(store: Store, engine: sa.Engine) -> None:
+def test_tasks_and_their_keys_are_read_by_id(store: Store, engine: sa.Engine) -> None:
     ids = [insert(engine, name) for name in ("a", "b", "c")]
     update(engine, "a", progress=5)
     wanted = [ids[0], ids[1], 10**12]
 
     assert names(store.by_ids(wanted)) == ["b", "a"]
-    assert store.revisions(wanted) == {
-        number: row(engine, name)["revision"] for number, name in zip(ids[:2], "ab", strict=True)
+    assert set(store.keys_of_ids(wanted)) == {
+        (number, 1, row(engine, name)["revision"]) for number, name in zip(ids[:2], "ab", strict=True)
     }
-    assert (store.by_ids([]), store.revisions([])) == ([], {})
-
-
-def test_the_feed_is_told_what_changed_after_a_revision(store: Store, engine: sa.Engine) -> None:
-    first = insert(engine, "a", 1)
-    start = store.last_revision()
-    second = insert(engine, "b", 2)
-    update(engine, "a", progress=1)
-
-    assert [(task, user) for task, user, _ in store.changed_since(start)] == [(second, 2), (first, 1)]
-    assert store.changed_since(start)[-1][2] == store.last_revision()
-    assert store.changed_since(store.last_revision()) == []
+    assert (store.by_ids([]), store.keys_of_ids([])) == ([], [])
 
 
 def test_the_keys_that_a_user_follows_are_the_active_and_the_new(store: Store, engine: sa.Engine) -> None:
+    start = store.clock() - 60_000_000
     insert(engine, "old", status="completed", created_at=PAST)
     active = insert(engine, "active", status="running", created_at=PAST)
     new = insert(engine, "new", status="completed")
     insert(engine, "somebody else's", 2)
 
-    assert {task for task, _, _ in store.keys_followed_by([1], 60)} == {active, new}
-    assert store.keys_followed_by([], 60) == []
+    assert {key.id for key in store.keys_of_users([1], start)} == {active, new}
+    assert store.keys_of_users([1], store.clock() + 60_000_000) == []
+    assert store.keys_of_users([], start) == []
+
+
+def test_the_databases_clock_is_the_one_of_revisions(store: Store, engine: sa.Engine) -> None:
+    before = store.clock()
+    insert(engine, "a")
+
+    assert before <= row(engine, "a")["revision"] <= store.clock() + 1000
 
 
 # Reports.
@@ -280,9 +279,9 @@ def test_pruning_goes_on_until_all_is_removed(store: Store, engine: sa.Engine) -
 
 
 def test_a_database_that_does_not_answer_is_an_sqlalchemy_error() -> None:
-    store = Store(database.open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")))
+    store = Store(open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")))
 
-    for ask in (lambda: store.task("a"), store.last_revision, store.reap, lambda: store.claim("a", 60)):
+    for ask in (lambda: store.task("a"), store.clock, store.reap, lambda: store.claim("a", 60)):
         with pytest.raises(sa.exc.OperationalError):
             ask()
 

@@ -17,8 +17,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
 from ..config import instance_path, load
-from ..models import Snapshot, TaskStatus
-from ..store import Store
+from ..database.models import Snapshot, TaskStatus
+from ..database.store import Store
 from . import values, writer
 from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound
 from .ledger import Ledger

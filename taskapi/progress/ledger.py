@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from threading import RLock
 from typing import Any, TypeVar
 
-from ..models import TaskStatus
-from ..store import Report
+from ..database.models import TaskStatus
+from ..database.store import Report
 from .errors import TaskClosed
 from .loops import Loop
 

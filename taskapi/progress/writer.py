@@ -18,10 +18,11 @@ from weakref import WeakSet
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from .. import database, schema
-from ..models import TaskStatus
-from ..reader import Reader
-from ..store import Report, Store
+from ..database import schema
+from ..database.connections import dialect_of, open_engine
+from ..database.models import TaskStatus
+from ..database.reader import Reader
+from ..database.store import Report, Store
 from .errors import DatabaseUnavailable, TaskClosed
 from .ledger import Ledger
 
@@ -100,8 +101,9 @@ class Writer:
         """The store; an embedded database is brought up to date first, since a worker may come before the server."""
         with self._talking:
             if self._store is None:
-                engine = database.open_engine(self._url)
-                schema.upgrade_embedded(engine)
+                engine = open_engine(self._url)
+                if dialect_of(self._url).is_embedded:
+                    schema.upgrade(engine)
                 self._store = Store(engine)
             return self._store
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from taskapi.store import Report, Store
+from taskapi.database.store import Report, Store
 
 from . import programs
 from .programs import Missing

@@ -1,0 +1,25 @@
+"""How a database is opened, the same for the server, the commands and the workers' helper."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Engine
+
+from .dialect import Dialect
+from .postgresql import Postgresql
+from .sqlite import Sqlite
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Sqlite(), Postgresql())}
+
+
+def dialect_of(url: URL) -> Dialect:
+    """Which of the two databases a URL names. Raises `KeyError` for any other."""
+    return DIALECTS[url.get_backend_name()]
+
+
+def open_engine(url: URL) -> Engine:
+    """An engine of our own."""
+    dialect = dialect_of(url)
+    engine = sa.create_engine(url, **dialect.engine_options(url))
+    dialect.prepare(engine)
+    return engine
