@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,12 @@ def update(engine: sa.Engine, task_id: str, **columns: Any) -> None:
         connection.execute(
             sa.text(f"UPDATE user_tasks SET {changes} WHERE task_id = :task_id"), {**columns, "task_id": task_id}
         )
+
+
+def delete(engine: sa.Engine, task_id: str) -> None:
+    """A row removed by hand."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM user_tasks WHERE task_id = :task_id"), {"task_id": task_id})
 
 
 def row(engine: sa.Engine, task_id: str) -> dict[str, Any]:
@@ -130,10 +136,42 @@ class EventStream:
         return [event for event in self._events if event.name != "comment"]
 
     def close(self) -> None:
-        """Close the connection as a browser does."""
+        """Close the connection as a browser does; whoever reads from it now is told that it ended."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         self.response.close()
         self.connection.close()
+
+
+class Follower(threading.Thread):
+    """Reads a stream until it ends, and keeps what came: every event, and the newest snapshot of each task."""
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(daemon=True)
+        self.events: list[Event] = []
+        self.newest: dict[str, Any] = {}
+        self.stream = stream
+        stream.socket.settimeout(120)  # it is the test that gives up
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(StopIteration, OSError, HTTPException):
+            while True:
+                event = self.stream.next()
+                if event.name == "message":
+                    self.newest[event.json["task_id"]] = event.json
+                self.events.append(event)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed the stream."""
+        return not self.is_alive()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of what came beside snapshots."""
+        return [event.name for event in self.events if event.name != "message"]
 
 
 class Answer(NamedTuple):
@@ -159,6 +197,12 @@ def environment(database_url: str, **settings: Any) -> dict[str, str]:
     names = {"DATABASE_URL": database_url, "JWT_SECRET_KEY": KEY, **settings}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TASKAPI_")}
     return {**kept, **{f"TASKAPI_{name}": str(value) for name, value in names.items()}}
+
+
+def migrate(database_url: str) -> None:
+    """Bring a database's schema up to date, as its operator does."""
+    command = [sys.executable, "-m", "flask", "db", "upgrade"]
+    subprocess.run(command, cwd=ROOT, env=environment(database_url), check=True, capture_output=True)
 
 
 class Server:
