@@ -60,7 +60,7 @@ class Cluster:
     def _run(self, program: str, *arguments: Any) -> None:
         assert PROGRAMS is not None, MISSING
         become = ["runuser", "-u", self._user, "--"] if os.geteuid() == 0 else []
-        command = [*become, PROGRAMS / program, *map(str, arguments)]
+        command = [*become, str(PROGRAMS / program), *map(str, arguments)]
         subprocess.run(command, cwd=self._folder, check=True, stdout=subprocess.DEVNULL)
 
     def _control(self, *arguments: str) -> None:

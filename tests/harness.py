@@ -87,7 +87,9 @@ class Event(NamedTuple):
 
 def parse(lines: Iterator[str]) -> Iterator[Event]:
     """An event-stream parser written from the standard alone; comments come as events of the name "comment"."""
-    name, data, last_id, retry = "message", [], "", None
+    name, last_id = "message", ""
+    data: list[str] = []
+    retry: int | None = None
     for line in lines:
         if line == "":
             if data or retry is not None:
@@ -119,6 +121,7 @@ class EventStream:
         self.response: HTTPResponse = self.connection.getresponse()
         self.status = self.response.status
         self.headers = self.response.headers
+        self.follower: Follower | None = None
         self._events = parse(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -126,9 +129,14 @@ class EventStream:
             yield line.decode().removesuffix("\n")
 
     def next(self, *, comments: bool = False) -> Event:
-        """The next event; `StopIteration` once the server has ended the stream."""
+        """The next event; `StopIteration` once the server has ended the stream.
+
+        Raises `TimeoutError` like the socket, but keep-alives do not count as something.
+        """
+        deadline = time.monotonic() + (self.socket.gettimeout() or SECONDS)
         while (event := next(self._events)).name == "comment" and not comments:
-            pass
+            if time.monotonic() > deadline:
+                raise TimeoutError("nothing but comments came")
         return event
 
     def rest(self) -> list[Event]:
@@ -136,9 +144,9 @@ class EventStream:
         return [event for event in self._events if event.name != "comment"]
 
     def close(self) -> None:
-        """Close the connection as a browser does; whoever reads from it now is told that it ended."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+        """Close the connection as a browser does."""
+        if self.follower is not None:
+            self.follower.leave()
         self.socket.close()
         self.response.close()
         self.connection.close()
@@ -150,18 +158,26 @@ class Follower(threading.Thread):
     def __init__(self, stream: EventStream) -> None:
         super().__init__(daemon=True)
         self.events: list[Event] = []
-        self.newest: dict[str, Any] = {}
+        self.newest: dict[str, dict[str, Any]] = {}
         self.stream = stream
+        stream.follower = self
         stream.socket.settimeout(120)  # it is the test that gives up
         self.start()
 
     def run(self) -> None:
         with contextlib.suppress(StopIteration, OSError, HTTPException):
             while True:
-                event = self.stream.next()
+                event = self.stream.next(comments=True)
                 if event.name == "message":
                     self.newest[event.json["task_id"]] = event.json
-                self.events.append(event)
+                if event.name != "comment":
+                    self.events.append(event)
+
+    def leave(self) -> None:
+        """Stop reading."""
+        with contextlib.suppress(OSError):
+            self.stream.socket.shutdown(socket.SHUT_RDWR)
+        self.join()
 
     @property
     def ended(self) -> bool:
@@ -172,6 +188,15 @@ class Follower(threading.Thread):
     def names(self) -> list[str]:
         """The names of what came beside snapshots."""
         return [event.name for event in self.events if event.name != "message"]
+
+
+def wait_until_shown(followers: list[Follower], task_id: str, seconds: float = SECONDS, /, **fields: Any) -> None:
+    """Wait until the newest snapshot of a task that each follower has says this."""
+
+    def shows(follower: Follower) -> bool:
+        return fields.items() <= follower.newest.get(task_id, {}).items()
+
+    wait_until(lambda: all(map(shows, followers)), seconds)
 
 
 class Answer(NamedTuple):
