@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -30,6 +31,7 @@ from harness import (
     wait_until_shown,
 )
 from sqlalchemy.engine import make_url
+from test_streams import on
 
 Start = Callable[..., Server]
 Restore = Callable[[], None]
@@ -440,6 +442,48 @@ def test_no_writer_brings_a_revision(engine: sa.Engine, value: int) -> None:
     assert is_now(row(engine, "a")["revision"])
 
 
+@on("postgresql")
+def test_a_writer_needs_to_be_granted_nothing_but_the_table(engine: sa.Engine) -> None:
+    insert(engine, "a")
+    before = row(engine, "a")["revision"]
+    role = f"taskapi_writer_{os.getpid()}"
+    with engine.connect() as connection:  # a role that is never committed
+        schema = connection.scalar(sa.text("SELECT current_schema()"))
+        for statement in (
+            f"CREATE ROLE {role}",
+            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON user_tasks TO {role}",
+            f"GRANT USAGE ON SEQUENCE user_tasks_id_seq TO {role}",
+            f"SET LOCAL ROLE {role}",
+            "INSERT INTO user_tasks (task_id, user_id) VALUES ('b', 1)",
+            "UPDATE user_tasks SET progress = 5",
+            "DELETE FROM user_tasks WHERE task_id = 'b'",
+            "SET CONSTRAINTS ALL IMMEDIATE",
+        ):
+            connection.exec_driver_sql(statement)
+        after = connection.scalar(sa.text("SELECT revision FROM user_tasks"))
+
+    assert after > before
+
+
+@on("sqlite")  # whose clock has milliseconds only
+def test_of_many_tasks_that_change_within_a_millisecond_each_is_shown(server: Server, engine: sa.Engine) -> None:
+    tasks = [f"task{number}" for number in range(900)]
+    with engine.begin() as connection:
+        for task_id in tasks:
+            connection.execute(sa.text("INSERT INTO user_tasks (task_id, user_id) VALUES (:id, 1)"), {"id": task_id})
+    mine = follow(server, "users/me")
+    wait_until(lambda: len(mine.newest) == len(tasks))
+
+    with contextlib.closing(sqlite3.connect(str(engine.url.database), isolation_level=None)) as writer:
+        writer.execute("PRAGMA synchronous = NORMAL")
+        for progress in (20, 40, 60, 80, 100):
+            for task_id in tasks:  # each change is a transaction of its own
+                writer.execute("UPDATE user_tasks SET progress = ? WHERE task_id = ?", (progress, task_id))
+            for task_id in tasks:
+                wait_until_shown([mine], task_id, SOON, progress=progress)
+
+
 @pytest.mark.slow
 def test_a_row_ahead_of_the_clock_hides_no_other_rows_changes(start_server: Start, engine: sa.Engine) -> None:
     """A clock that was set back, or a backup from a machine whose clock goes ahead."""
@@ -497,7 +541,7 @@ def version_1(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield sqlite_of_version_1(tmp_path)
         return
-    with postgresql_of_version_1(f"taskapi_version_1_{tmp_path.name[-10:].replace('-', '_').lower()}") as url:
+    with postgresql_of_version_1(f"taskapi_test_{os.getpid()}_version_1") as url:
         yield url
 
 
