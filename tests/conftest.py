@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from browser import CHROMIUM, FLAGS, Visit
+from clusters import MISSING, PROGRAMS, Cluster
 from flask import Flask
 from flask.testing import FlaskClient
 from harness import KEY, Server
@@ -142,6 +143,29 @@ def start_server(database_url: str, engine: sa.Engine, tmp_path: Path) -> Iterat
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start real gunicorn on a database given by its URL."""
+    servers: list[Server] = []
+
+    def start(url: str, *arguments: str, **settings: Any) -> Server:
+        servers.append(Server(url, tmp_path / f"served{len(servers)}.log", *arguments, **settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def start_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Start a PostgreSQL of the module's own: `start_cluster(fsync="on")`, `start_cluster(copy_of=primary)`."""
+    if PROGRAMS is None:
+        pytest.skip(MISSING)
+    with contextlib.ExitStack() as clusters:
+        yield lambda **settings: clusters.enter_context(contextlib.closing(Cluster(**settings)))
 
 
 @pytest.fixture(scope="session")
