@@ -48,6 +48,8 @@ function facts(task) {
 
 /** A list entry: the bar, and details that open by a click anywhere on it. */
 class Card {
+  /** The moment that what it shows was asked for. */
+  asked = 0;
   #described = "";
 
   /** @param {TaskProgress} [bar] */
@@ -102,6 +104,7 @@ const cards = new Map();
 let unfollow;
 /** @type {string | undefined} */
 let older = API; // the page of the list that comes next
+let moment = 0;
 
 /** @param {Task} task */
 const isWaiting = ({ status }) => status === "pending" || status === "queued";
@@ -110,12 +113,12 @@ const isWaiting = ({ status }) => status === "pending" || status === "queued";
 const inOrder = (a, b) =>
   Number(isWaiting(a)) - Number(isWaiting(b)) || Date.parse(b.created_at) - Date.parse(a.created_at) || b.id - a.id;
 
-/** @param {Task} task */
-function take(task) {
-  let card = cards.get(task.task_id);
-  // A page of the history may be older than what the stream has brought meanwhile.
-  if (card && Date.parse(task.updated_at) < Date.parse(card.task.updated_at)) return;
-  if (!card) cards.set(task.task_id, (card = new Card()));
+/** What was asked for before the stream brought something newer is old. @param {Task} task @param {number} [asked] */
+function take(task, asked = ++moment) {
+  const card = cards.get(task.task_id) ?? new Card();
+  if (asked < card.asked) return;
+  cards.set(task.task_id, card);
+  card.asked = asked;
   card.bar.task = task;
   card.show();
   place(card);
@@ -159,12 +162,13 @@ function sift() {
 /** Bring a page of the list. @param {string} url */
 async function load(url) {
   const token = sessionStorage.getItem(TOKEN);
+  const asked = ++moment;
   const response = await fetch(url, { headers: { Authorization: `Bearer ${token}` } });
   if (!response.ok) return;
   const tasks = await response.json();
   if (sessionStorage.getItem(TOKEN) !== token) return; // signed out meanwhile
   if (url === older) older = /<([^>]*)>;\s*rel="next"/.exec(response.headers.get("Link") ?? "")?.[1];
-  tasks.forEach(take);
+  for (const task of tasks) take(task, asked);
   find("#tasks").hidden = false;
   sift();
 }
@@ -184,7 +188,7 @@ function start() {
   find("#connection").textContent = "Connecting…";
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
-    onsnapshot: take,
+    onsnapshot: (task) => take(task),
     onconnection: connected,
     onerror: ({ status, message }) => stop(status === 401 ? REFUSED : message),
   });

@@ -21,6 +21,8 @@
  * @typedef {{token?: TokenProvider, onsnapshot?: (task: Task) => void, onerror?: (problem: Problem) => void,
  *   onconnection?: (connection: Connection) => void}} Follower
  * @typedef {"closed" | "broken" | "silent"} End Of a stream: for good reason; by a failure; held back on its way.
+ * @typedef {{cursor: string, etag: string}} Mark What the server calls the newest snapshot, on streams and in polls.
+ * @typedef {{tasks: Task[], mark: Mark, asked?: number}} News
  */
 
 const OPEN_MS = 500; // what ends sooner came from a proxy: "the server is away, ask again"
@@ -60,6 +62,19 @@ const retryMs = ({ headers }) => Number(headers.get("Retry-After")) * 1_000 || 0
 
 const isHidden = () => document.visibilityState === "hidden";
 
+/** The mark of what came without one: any answer is news. @type {Mark} */
+const UNMARKED = { cursor: "", etag: "" };
+
+/** The id in a task's URL. @param {string} url */
+function idOf(url) {
+  const id = url.slice(url.lastIndexOf("/") + 1);
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id; // a per cent sign that stands for itself
+  }
+}
+
 /** What the names of our locks begin with. */
 const LOCK = "taskapi";
 
@@ -78,16 +93,19 @@ function subject(token) {
  *
  * Of the tabs that follow the same as the same user, one (who holds a lock) has the connection and tells the others.
  * A page's many tasks share the stream of all of the user's.
+ *
+ * Newer is what was asked for later, and a stream's frame is asked for when it comes. The size of a revision says
+ * nothing: a database that was restored goes back.
  */
 class Channel {
   /** @type {Set<Follower>} */
   #followers = new Set();
-  /** @type {Map<string, {task: Task, revision: number}>} The newest, by task id. */
+  /** @type {Map<string, {task: Task, asked: number}>} The newest, by task id. */
   #newest = new Map();
+  #moment = 0;
   /** @type {Connection | undefined} */
   #connection;
-  #cursor = "";
-  #etag = "";
+  #mark = UNMARKED;
   /** @type {BroadcastChannel | undefined} To the other tabs. */
   #tabs;
   #isLeader = false;
@@ -102,6 +120,7 @@ class Channel {
   constructor(url) {
     this.url = url;
     this.hasMany = url.endsWith("/users/me");
+    this.taskId = idOf(url);
     this.all = this.hasMany ? url : new URL("users/me", url).href;
     const { signal } = this.#ending;
     this.signal = signal;
@@ -158,10 +177,10 @@ class Channel {
       const unfollow = follow(this.all, {
         token: () => this.#token(),
         onsnapshot: (task) => {
-          if (!this.url.endsWith(`/${encodeURIComponent(task.task_id)}`)) return;
+          if (!this.#isAbout(task)) return;
           isMine = true;
           this.#connected("live");
-          this.#take(task, 0);
+          this.#take({ tasks: [task], mark: UNMARKED });
         },
         onconnection: (connection) => {
           if (isMine) this.#connected(connection);
@@ -193,17 +212,18 @@ class Channel {
     await navigator.locks.request(name, { signal }, () => this.#lead());
   }
 
-  /** @param {{isNew?: boolean, cursor?: string, connection?: Connection, news?: {task: Task, revision: number}[]}} said */
-  #hear({ isNew, cursor, connection, news = [] }) {
-    if (isNew) return this.#isLeader && this.#say([...this.#newest.values()]);
-    this.#cursor = cursor || this.#cursor;
-    for (const { task, revision } of news) this.#take(task, revision);
+  /** @param {{isNew?: boolean, connection?: Connection, news?: News}} said */
+  #hear({ isNew, connection, news }) {
+    if (isNew) return this.#say([...this.#newest.values()].map(({ task }) => task));
+    if (this.#isLeader) return; // the last words of the one before
+    if (news) this.#take(news);
     if (connection) this.#connected(connection);
   }
 
-  /** Tell the other tabs. @param {{task: Task, revision: number}[]} news */
-  #say(news) {
-    if (this.#isLeader) this.#tabs?.postMessage({ cursor: this.#cursor, connection: this.#connection, news });
+  /** Tell the other tabs. @param {Task[]} tasks */
+  #say(tasks) {
+    if (!this.#isLeader) return;
+    this.#tabs?.postMessage({ connection: this.#connection, news: { tasks, mark: this.#mark } });
   }
 
   /** Have the connection. */
@@ -244,7 +264,8 @@ class Channel {
       return "broken";
     }
     if (this.signal.aborted) return "closed";
-    if (this.#cursor) address.searchParams.set("last_event_id", this.#cursor);
+    const { cursor } = this.#mark;
+    if (cursor) address.searchParams.set("last_event_id", cursor);
     return this.#listen(new EventSource(address, { withCredentials }));
   }
 
@@ -268,12 +289,12 @@ class Channel {
       };
       // Only a task's first stream has to begin with a frame; others may have nothing new to say.
       source.onopen = () => {
-        if (this.hasMany || this.#cursor) timers.opened = setTimeout(hear, OPEN_MS);
+        if (this.hasMany || this.#mark.cursor) timers.opened = setTimeout(hear, OPEN_MS);
       };
       source.onmessage = ({ data, lastEventId }) => {
-        this.#cursor = lastEventId;
         hear();
-        this.#take(JSON.parse(data), Number(lastEventId)); // a final one ends it: `done` has nothing to add
+        // A final one ends it: `done` has nothing to add.
+        this.#take({ tasks: [JSON.parse(data)], mark: { cursor: lastEventId, etag: "" } });
       };
       source.addEventListener("bye", ({ data }) => {
         const { reason } = JSON.parse(data); // after any other, the browser comes back by itself with the cursor
@@ -318,13 +339,14 @@ class Channel {
 
   /** Ask once. @returns {Promise<number>} How long to wait before the next time. */
   async #ask() {
-    const headers = /** @type {HeadersInit} */ (this.#etag ? { "If-None-Match": this.#etag } : {});
+    const asked = ++this.#moment;
+    const headers = /** @type {HeadersInit} */ (this.#mark.etag ? { "If-None-Match": this.#mark.etag } : {});
     const response = await this.#request(this.hasMany ? "?limit=100" : "/status", { headers });
     if (response.status === 200) {
-      this.#etag = response.headers.get("ETag") ?? "";
-      const [, revision = ""] = (!this.hasMany && /"(\d+)"/.exec(this.#etag)) || [];
-      this.#cursor = revision || this.#cursor;
-      for (const task of [await response.json()].flat()) this.#take(task, Number(revision));
+      const etag = response.headers.get("ETag") ?? "";
+      const [, cursor = ""] = /"(\d+)"/.exec(etag) ?? [];
+      // A page of the list moves no cursor: what is not on it may have changed as well.
+      this.#take({ tasks: [await response.json()].flat(), mark: this.hasMany ? this.#mark : { cursor, etag }, asked });
     }
     return retryMs(response) || POLL_MS;
   }
@@ -351,15 +373,21 @@ class Channel {
     return typeof token === "function" ? token() : token;
   }
 
-  /** @param {Task} task @param {number} revision 0 or NaN if it is not known. */
-  #take(task, revision) {
-    const known = this.#newest.get(task.task_id)?.revision ?? 0;
-    if (revision < known) return; // from a server that lags behind the one before
-    const news = { task, revision: revision || known };
-    this.#newest.set(task.task_id, news);
-    this.#say([news]);
-    if (!this.hasMany && isFinal(task)) this.#end();
-    this.#tell("onsnapshot", task);
+  /** @param {Task} task */
+  #isAbout({ task_id: taskId }) {
+    return this.hasMany || taskId === this.taskId;
+  }
+
+  /** @param {News} news */
+  #take({ tasks, mark, asked = ++this.#moment }) {
+    const isNews = (/** @type {Task} */ task) => asked >= (this.#newest.get(task.task_id)?.asked ?? 0);
+    const fresh = tasks.filter((task) => this.#isAbout(task) && isNews(task));
+    if (!fresh.length) return;
+    this.#mark = mark;
+    for (const task of fresh) this.#newest.set(task.task_id, { task, asked });
+    this.#say(fresh);
+    if (!this.hasMany && isFinal(fresh[0])) this.#end();
+    for (const task of fresh) this.#tell("onsnapshot", task);
   }
 
   /** @param {Connection} connection */
@@ -459,6 +487,7 @@ progress {
 }
 ::-webkit-progress-bar { background: none }
 ::-webkit-progress-value { background: var(--accent); border-radius: 9em; transition: inline-size .4s ease-out }
+.back::-webkit-progress-value { transition: none }
 ::-moz-progress-bar { background: var(--accent); border-radius: 9em }
 :indeterminate::-moz-progress-bar { background: none }
 :host(:is([status=starting], [status=running])) :indeterminate {
@@ -530,10 +559,9 @@ export class TaskProgress extends HTMLElement {
     return this.#task;
   }
   set task(task) {
-    if (task?.task_id !== this.#task?.task_id) {
-      this.#seen = [];
-      this.#said.status = "";
-    }
+    const isOther = task?.task_id !== this.#task?.task_id;
+    if (isOther) this.#said.status = "";
+    if (isOther || task?.started_at !== this.#task?.started_at) this.#seen = []; // another attempt has another pace
     this.#task = task;
     this.#problem = undefined;
     if (task) this.#see(task.progress, performance.now());
@@ -616,8 +644,7 @@ export class TaskProgress extends HTMLElement {
     const progress = task ? share(task) : problem && 0;
     this.toggleAttribute("status", status !== "");
     if (status) this.setAttribute("status", status);
-    if (progress === undefined) this.#bar.removeAttribute("value");
-    else this.#bar.value = progress;
+    this.#draw(progress);
     this.#show({
       label: this.label || (task ? title(task) : "Task"),
       percent: task && progress !== undefined ? `${Math.floor(progress)}%` : "",
@@ -629,6 +656,16 @@ export class TaskProgress extends HTMLElement {
     });
     this.#announce(status);
     this.#tick(this.isConnected && task !== null && !problem && !isFinal(task));
+  }
+
+  /** A bar glides forward, and jumps back where a task begins anew. @param {number | undefined} progress */
+  #draw(progress) {
+    const bar = this.#bar;
+    const isBack = (progress ?? 0) < bar.value;
+    bar.classList.toggle("back", isBack);
+    if (progress === undefined) bar.removeAttribute("value");
+    else bar.value = progress;
+    if (isBack) void bar.offsetWidth; // drawn now, or a step forward within this frame would make both one glide
   }
 
   /** What does not change is left alone, so that a selection stays. @param {Record<string, string>} texts */
