@@ -87,7 +87,7 @@ class Visit:
         """Hide the tab or show it."""
         self.page.evaluate(
             """state => {
-                Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+                Object.defineProperty(document, "hidden", { value: state === "hidden", configurable: true });
                 document.dispatchEvent(new Event("visibilitychange"));
             }""",
             state,

@@ -1,9 +1,9 @@
 /** The page at `/`: the caller's tasks over one stream, their history by pages. Text from tasks is only ever text. */
 
-import { count, duration, follow, isFinal, title, words } from "./task-progress.js";
+import { subject } from "./requests.js";
+import { count, duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
 
-/** @typedef {import("./task-progress.js").Task} Task */
-/** @typedef {import("./task-progress.js").TaskProgress} TaskProgress */
+/** @import { Connection, Task } from "./types.js" */
 
 const TOKEN = "taskapi.token";
 const CONNECTIONS = { live: "Live", polling: "Updating every few seconds", lost: "No connection. Trying again…" };
@@ -48,12 +48,10 @@ function facts(task) {
 
 /** A list entry: the bar, and details that open by a click anywhere on it. */
 class Card {
-  /** The moment that what it shows was asked for. */
   asked = 0;
   #described = "";
 
-  /** @param {TaskProgress} [bar] */
-  constructor(bar = /** @type {TaskProgress} */ (document.createElement("task-progress"))) {
+  constructor(bar = new TaskProgress()) {
     this.bar = bar;
     this.time = make("time");
     this.summary = make("summary", {}, make("span", { textContent: "Details" }), this.time);
@@ -124,7 +122,7 @@ function take(task, asked = ++moment) {
   place(card);
 }
 
-/** Put a card where it belongs, and leave it alone if it is there. @param {Card} card */
+/** Put a card where it belongs. @param {Card} card */
 function place({ item, task }) {
   const list = find(isFinal(task) ? "#history ul" : "#active ul");
   const next = [...list.children].find((other) => other !== item && inOrder(taskOf(other), task) > 0) ?? null;
@@ -173,7 +171,7 @@ async function load(url) {
   sift();
 }
 
-/** @param {import("./task-progress.js").Connection} state */
+/** @param {Connection} state */
 function connected(state) {
   Object.assign(find("#connection"), { textContent: CONNECTIONS[state] }).dataset.state = state;
   // Not before there is a connection: what changes between the list and the stream's first frame would be missed.
@@ -184,7 +182,7 @@ function connected(state) {
 
 function start() {
   for (const name of ["#sign-in", "#sign-out"]) find(name).hidden = name === "#sign-in";
-  find("#user").textContent = subject() ?? "123";
+  find("#user").textContent = subject(sessionStorage.getItem(TOKEN));
   find("#connection").textContent = "Connecting…";
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
@@ -210,16 +208,6 @@ function stop(reason = "") {
   find("#token").focus();
 }
 
-/** The user id that the token names, for the example. */
-function subject() {
-  try {
-    const [, claims] = (sessionStorage.getItem(TOKEN) ?? "").split(".");
-    return String(JSON.parse(atob(claims.replace(/-/g, "+").replace(/_/g, "/"))).sub);
-  } catch {
-    return null;
-  }
-}
-
 /** Take the token out of `#token=…`: it must not stay in the address bar, the history or a bookmark. */
 function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -242,7 +230,7 @@ find("#filter").addEventListener("change", sift);
 find("#older").addEventListener("click", () => older && load(older).catch(() => {}));
 find("#lookup").addEventListener("submit", (event) => {
   event.preventDefault();
-  const bar = /** @type {TaskProgress} */ (document.createElement("task-progress"));
+  const bar = new TaskProgress();
   const taskId = /** @type {HTMLInputElement} */ (find("#task-id")).value.trim();
   bar.src = new URL(`../${encodeURIComponent(taskId)}`, new URL(API, location.href)).href;
   bar.token = () => sessionStorage.getItem(TOKEN);
