@@ -249,8 +249,9 @@ def streaming(*frames: str) -> Callable[[Any], None]:
 
     def answer(route: Any) -> None:
         if route.request.method == "POST":
-            return route.fallback()
-        return route.fulfill(body="retry: 3600000\n\n" + "".join(frames), content_type="text/event-stream")
+            route.fallback()
+        else:
+            route.fulfill(body="retry: 3600000\n\n" + "".join(frames), content_type="text/event-stream")
 
     return answer
 
@@ -456,6 +457,115 @@ def test_the_time_left_is_reckoned_anew_where_a_task_begins_anew(bar: Visit) -> 
     expect(element).not_to_contain_text("left")
 
 
+# Cookies: a host with a login page.
+
+
+def sign_in(tab: Visit, user: int) -> None:
+    """Let the browser have a user's cookie."""
+    tab.page.context.add_cookies([{"name": "access_token_cookie", "value": make_token(user), "url": tab.origin}])
+
+
+@pytest.fixture(params=["of its own", "elsewhere"])
+def host(
+    request: pytest.FixtureRequest, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> Server:
+    """An application behind a login page, with the API in it."""
+    if request.param == "elsewhere":  # another origin, whose answers no page of the host may read
+        monkeypatch.setenv("LOGIN_HOST", "localhost")
+    return start_server(app="tests.hosts.login_wall:app")
+
+
+@pytest.fixture
+def guest(browser: Any, host: Server) -> Iterator[Visit]:
+    """A tab of a browser that has no cookie of the host's."""
+    context = browser.new_context(locale="en-GB")
+    yield Visit(context.new_page(), host)
+    context.close()
+
+
+@pytest.mark.parametrize("tokens", [[], ["any"]], ids=["cookies", "token"])
+def test_a_login_page_in_place_of_an_answer_is_said_to_want_a_sign_in(
+    guest: Visit, engine: sa.Engine, tokens: list[str]
+) -> None:
+    insert(engine, "a", USER)
+
+    guest.open_element("a", tokens=tokens)
+
+    guest.wait_for("events.length === 1")
+    assert guest.events("error") == [{"name": "error", "status": 401, "message": "Please sign in."}]
+    expect(guest.page.locator("task-progress")).to_contain_text("Please sign in.")
+
+
+def test_a_bar_streams_for_a_cookie_and_says_when_the_session_is_over(guest: Visit, engine: sa.Engine) -> None:
+    insert(engine, "a", USER, status="running", progress=5)
+    sign_in(guest, USER)
+    guest.open_element("a", tokens=[])
+    expect(guest.bar()).to_have_js_property("value", 5)
+    update(engine, "a", progress=60)
+    expect(guest.bar()).to_have_js_property("value", 60)
+    assert [len(guest.asked(method, "/api/tasks/a/events")) for method in ("POST", "GET")] == [0, 1]
+
+    guest.page.context.clear_cookies()
+    guest.page.evaluate("dispatchEvent(new Event('online'))")
+
+    expect(guest.page.locator("task-progress")).to_contain_text("Please sign in.")
+    assert [error["status"] for error in guest.events("error")] == [401]
+
+
+FOLLOW_ALL = """async () => {
+    window.seen = new Set();
+    const { follow } = await import("/static/task-progress.js");
+    follow("/api/tasks/users/me", {
+        onsnapshot: ({ task_id, progress }) => seen.add(`${task_id} ${progress}`),
+        onerror: ({ status }) => seen.add(status),
+    });
+}"""
+
+
+def test_of_tabs_with_cookies_those_of_one_user_share_a_stream(
+    open_tabs: OpenTabs, own_server: Server, engine: sa.Engine
+) -> None:
+    insert(engine, "mine", USER, status="running", progress=5)
+    insert(engine, "theirs", 7, status="running", progress=6)
+    first, second, stranger = open_tabs(3)
+    for tab, user in ((first, USER), (second, USER), (stranger, 7)):
+        sign_in(tab, user)
+        tab.open_element()
+        tab.page.evaluate(FOLLOW_ALL)
+        tab.wait_for("seen.size")
+        first.wait_for("streams[0]?.readyState === EventSource.OPEN")
+
+    update(engine, "mine", progress=50)
+    update(engine, "theirs", progress=60)
+    for tab, task in ((first, "mine 50"), (second, "mine 50"), (stranger, "theirs 60")):
+        tab.wait_for(f"seen.has('{task}')")
+
+    assert [tab.page.evaluate("[...seen].sort()") for tab in (first, second, stranger)] == [
+        ["mine 5", "mine 50"],
+        ["mine 5", "mine 50"],
+        ["theirs 6", "theirs 60"],
+    ]
+    assert streams_of(own_server) == 2
+
+
+def test_whose_cookie_becomes_another_users_sees_none_of_that_users_tasks(
+    open_tabs: OpenTabs, engine: sa.Engine
+) -> None:
+    insert(engine, "mine", USER, status="running", progress=5)
+    insert(engine, "theirs", 7, status="running", progress=6)
+    [tab] = open_tabs(1)
+    sign_in(tab, USER)
+    tab.open_element()
+    tab.page.evaluate(FOLLOW_ALL)
+    tab.wait_for("streams[0]?.readyState === EventSource.OPEN")
+
+    sign_in(tab, 7)
+    tab.page.evaluate("dispatchEvent(new Event('online'))")
+
+    tab.wait_for("seen.size > 1")
+    assert tab.page.evaluate("[...seen]") == ["mine 5", 401]
+
+
 # A server that is away.
 
 
@@ -533,9 +643,7 @@ def test_every_module_is_asked_for_at_once(visit: Visit) -> None:
     assert {str(link.get_attribute("href")).split("/")[-1] for link in links} == MODULES
 
 
-def test_the_page_weighs_less_than_50_kilobytes_the_element_30_and_both_ask_nobody_else(
-    visit: Visit, engine: sa.Engine
-) -> None:
+def test_the_page_weighs_less_than_50_kilobytes_and_asks_nobody_else(visit: Visit, engine: sa.Engine) -> None:
     insert(engine, "a", USER, status="running", progress=5)
 
     visit.open()

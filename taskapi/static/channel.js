@@ -44,6 +44,8 @@ class Channel {
   #followers = new Set();
   /** @type {Map<string, {task: Task, asked: number}>} The newest, by task id. */
   #newest = new Map();
+  /** @type {number | undefined} Whose tasks these are, if they are all of a user's. */
+  #owner;
   /** @type {Connection | undefined} */
   #connection;
   /** @type {Tabs | undefined} */
@@ -130,7 +132,12 @@ class Channel {
 
   async #connect() {
     if (!navigator.locks) return connect(this); // not on a page that came by plain HTTP
-    const user = await this.requests.user();
+    let user = await this.requests.user();
+    if (!user && this.hasMany) {
+      await poll(this, 0); // whose cookies these are, only tasks can tell
+      if (this.#owner === undefined) return connect(this);
+      user = String(this.#owner);
+    }
     this.#tabs ??= meet(`${this.url} ${user}`, this.signal, (said) => this.#hear(said));
     // May this tab's user see it? The first answer also shows it at once.
     await this.#tabs.takeTurn(() => connect(this), () => poll(this, 0));
@@ -150,6 +157,9 @@ class Channel {
 
   /** @param {News} news */
   take({ tasks, mark, asked = ++this.moment }) {
+    if (this.hasMany && tasks.some(({ user_id: user }) => user !== (this.#owner ??= user))) {
+      return this.#fail({ status: 401, message: "Somebody else has signed in." });
+    }
     const fresh = tasks.filter(
       ({ task_id: id }) => (this.hasMany || id === this.taskId) && asked >= (this.#newest.get(id)?.asked ?? 0),
     );

@@ -18,6 +18,13 @@ export function subject(token) {
   }
 }
 
+/** HTTP's, or 401 for a login page: here as HTML, or by a redirect to elsewhere. @param {Response} response */
+const statusOf = ({ headers, ok, status, type }) =>
+  type === "opaqueredirect" || (ok && headers.get("Content-Type")?.startsWith("text/html")) ? 401 : status;
+
+/** To follow a redirect to elsewhere fails, like a network that is away. @type {typeof fetch} */
+const reach = (url, init) => fetch(url, init).catch(() => fetch(url, { ...init, redirect: "manual" }));
+
 /** @type {(url: string, provider: () => TokenProvider, signal: AbortSignal) => Requests} */
 export const requestsTo = (url, provider, signal) => {
   /** @type {Token} Not used yet. */
@@ -36,12 +43,13 @@ export const requestsTo = (url, provider, signal) => {
     async send(path, init) {
       for (let token = await this.token(), isSecond = false; ; isSecond = true) {
         const headers = { ...init.headers, ...(token && { Authorization: `Bearer ${token}` }) };
-        const response = await fetch(url + path, { ...init, headers, signal });
-        const { status } = response;
+        const response = await reach(url + path, { ...init, headers, signal });
+        const status = statusOf(response);
         if (status < 400) return response;
         const refused = token;
         if (status === 401 && !isSecond && (token = await this.token()) !== refused) continue;
-        const { detail = `The server answered ${status}.` } = await response.json().catch(() => ({}));
+        const told = status === 401 ? "Please sign in." : `The server answered ${status}.`;
+        const { detail = told } = await response.json().catch(() => ({}));
         throw Object.assign(new Error(detail), { status, retryMs: retryMs(response) });
       }
     },
