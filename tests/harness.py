@@ -233,11 +233,19 @@ def migrate(database_url: str) -> None:
 class Server:
     """Real gunicorn with gevent workers."""
 
-    def __init__(self, database_url: str, log: Path, *arguments: str, wait: bool = True, **settings: Any) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        log: Path,
+        *arguments: str,
+        app: str = "wsgi:app",
+        wait: bool = True,
+        **settings: Any,
+    ) -> None:
         self.port = free_port()
         self.log = log
         self.streams: list[EventStream] = []
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "wsgi:app"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", app]
         command += ["-b", f"127.0.0.1:{self.port}", *arguments]
         counts = log.with_name(f"{log.name}-counts")
         counts.mkdir()
