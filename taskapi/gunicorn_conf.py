@@ -24,9 +24,11 @@ control_socket_disable = True
 # No query strings: tickets travel there.
 access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(D)s'
 
-# Where the workers' counts for `/metrics` meet; read by prometheus_client when a worker imports it.
-if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="taskapi-metrics-")
+# Where the workers' counts for `/metrics` meet (see `metrics`): the operator's folder, or one for this master alone,
+# since after a USR2 the new master starts with the environment that this one was started with.
+own_counts = None
+if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    own_counts = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="taskapi-metrics-")
 
 # How often a worker looks whether it is told to stop.
 LOOK_SECONDS = 1.0
@@ -68,17 +70,10 @@ def post_worker_init(worker: Any) -> None:
     _in_background(_say_bye_when_told_to_stop, worker, broadcaster)
 
 
-def child_exit(_server: Any, worker: Any) -> None:
-    """Take a dead worker's open streams out of the sum."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
-def on_exit(server: Any) -> None:
-    """Remove the counts, unless a new master (USR2) goes on with them."""
-    if not server.reexec_pid:
-        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+def on_exit(_server: Any) -> None:
+    """Remove the counts, if this master made a folder for them."""
+    if own_counts:
+        shutil.rmtree(own_counts, ignore_errors=True)
 
 
 def _in_background(function: Callable[..., None], *arguments: Any) -> None:
