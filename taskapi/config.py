@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,15 @@ from flask import Config, Flask
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+log = logging.getLogger(__name__)
+
 PREFIX = "TASKAPI_"
+# Variables that are no settings.
+OTHER_VARIABLES = {"TASKAPI_TOKEN"}
+# How alike two names are, from 0 to 1, if one is the other misspelt. Beside ours, other sources name Flask's settings
+# and those of its extensions.
+ALIKE = 0.6
+MISSPELT = 0.8
 # RFC 7518 section 3.2: a key of the same size as the hash output or larger.
 HS256_KEY_BYTES = 32
 
@@ -122,7 +132,10 @@ def load(instance: Path, settings: Mapping[str, Any] | None = None) -> Config:
     unchecked. Raises `ConfigError`.
     """
     config = Config(instance, {name: setting.default for name, setting in SETTINGS.items()})
-    config.from_pyfile("config.py", silent=True)
+    in_file = Config(instance)
+    in_file.from_pyfile("config.py", silent=True)
+    _tell_of_strangers(os.environ, {*in_file, *(settings or {})})
+    config.update(in_file)
     config.update({name: os.environ[PREFIX + name] for name in SETTINGS if PREFIX + name in os.environ})
     config.update(settings or {})
     for name, setting in SETTINGS.items():
@@ -130,6 +143,29 @@ def load(instance: Path, settings: Mapping[str, Any] | None = None) -> Config:
             config[name] = _checked(name, setting, config[name])
     config["DATABASE_URL"] = _absolute(config["DATABASE_URL"], instance)
     return config
+
+
+def _tell_of_strangers(variables: Iterable[str], names: Iterable[str]) -> None:
+    """Log names that are no settings: all variables with our prefix, and of other names those that look like ours."""
+    for variable in variables:
+        if variable.upper().startswith(PREFIX) and variable not in {*OTHER_VARIABLES, *map(PREFIX.__add__, SETTINGS)}:
+            tell_of_stranger(variable, PREFIX, ALIKE)
+    for name in names:
+        if name.startswith(PREFIX) or (name not in SETTINGS and _nearest(name, MISSPELT)):
+            tell_of_stranger(name, "", MISSPELT)
+
+
+@cache
+def tell_of_stranger(name: str, prefix: str, alike: float) -> None:
+    """Log, once in a process, that a name is no setting, and which one it is like; never its value."""
+    nearest = _nearest(name.upper().removeprefix(PREFIX), alike)
+    log.warning("%s is not a setting%s.", name, f": {prefix}{nearest} is" if nearest else "")
+
+
+def _nearest(name: str, alike: float) -> str:
+    import difflib  # hardly any process needs it
+
+    return "".join(difflib.get_close_matches(name, SETTINGS, n=1, cutoff=alike))
 
 
 def _checked(name: str, setting: Setting, value: Any) -> Any:

@@ -47,6 +47,7 @@ def on_starting(server: Any) -> None:
 
 def post_fork(_server: Any, worker: Any) -> None:
     """Take all the descriptors that the system lets us have (each stream is one), and listen for a stop."""
+    _log_as_gunicorn_does(worker.log.error_log)
     # gunicorn's own handler comes only when the application is loaded: a SIGTERM before that was lost, and the
     # worker killed after 30 s.
     signal.signal(signal.SIGTERM, worker.handle_exit)
@@ -57,7 +58,6 @@ def post_fork(_server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Start what a worker does beside requests: the change feed, and the reaper."""
     _insist_on_cooperative_psycopg()
-    _log_as_gunicorn_does(worker.log.error_log)
     parts = getattr(worker.wsgi, "extensions", {})
     if "taskapi.broadcaster" not in parts:
         log.warning("The application is wrapped: its feed starts with the first stream, and nothing reaps.")
