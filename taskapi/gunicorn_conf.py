@@ -19,6 +19,8 @@ from gunicorn.errors import ConfigError
 log = logging.getLogger("gunicorn.error")
 
 worker_class = "gevent"
+# What a stop waits for clients that do not take their answer; all others have it by then, held polls included.
+graceful_timeout = 10
 # Every server of one user would open the same socket.
 control_socket_disable = True
 # No query strings: tickets travel there.
