@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+log = logging.getLogger(__name__)
+
 PREFIX = "TASKAPI_"
+# Variables that are no settings.
+OTHER_VARIABLES = {"TASKAPI_TOKEN"}
+# How alike two names are, from 0 to 1, if one is the other misspelt. Beside ours, other sources name Flask's settings
+# and those of its extensions.
+ALIKE = 0.6
+MISSPELT = 0.8
 # RFC 7518 section 3.2: a key of the same size as the hash output or larger.
 HS256_KEY_BYTES = 32
 
@@ -165,7 +175,9 @@ def load(instance: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
     Names that are not taskapi's own (those of Flask and its extensions) pass through `config.py` and `settings`
     unchecked. Raises `ConfigError`.
     """
-    return _complete({**_from_file(instance / "config.py"), **_from_environment(), **(settings or {})}, instance)
+    in_file = _from_file(instance / "config.py")
+    _tell_of_strangers(os.environ, {*in_file, *(settings or {})})
+    return _complete({**in_file, **_from_environment(), **(settings or {})}, instance)
 
 
 def of_host(configuration: Mapping[str, Any], instance: Path) -> dict[str, Any]:
@@ -174,6 +186,7 @@ def of_host(configuration: Mapping[str, Any], instance: Path) -> dict[str, Any]:
     Raises `ConfigError`.
     """
     given = {name: configuration[PREFIX + name] for name in SETTINGS if PREFIX + name in configuration}
+    _tell_of_strangers([*os.environ, *(name for name in configuration if name.startswith(PREFIX))], ())
     return _complete({**_from_environment(), **given}, instance)
 
 
@@ -197,6 +210,29 @@ def _complete(given: Mapping[str, Any], instance: Path) -> dict[str, Any]:
             settings[name] = _checked(name, setting, settings[name])
     settings["DATABASE_URL"] = _absolute(settings["DATABASE_URL"], instance)
     return settings
+
+
+def _tell_of_strangers(variables: Iterable[str], names: Iterable[str]) -> None:
+    """Log names that are no settings: all variables with our prefix, and of other names those that look like ours."""
+    for variable in variables:
+        if variable.upper().startswith(PREFIX) and variable not in {*OTHER_VARIABLES, *map(PREFIX.__add__, SETTINGS)}:
+            tell_of_stranger(variable, PREFIX, ALIKE)
+    for name in names:
+        if name.startswith(PREFIX) or (name not in SETTINGS and _nearest(name, MISSPELT)):
+            tell_of_stranger(name, "", MISSPELT)
+
+
+@cache
+def tell_of_stranger(name: str, prefix: str, alike: float) -> None:
+    """Log, once in a process, that a name is no setting, and which one it is like; never its value."""
+    nearest = _nearest(name.upper().removeprefix(PREFIX), alike)
+    log.warning("%s is not a setting%s.", name, f": {prefix}{nearest} is" if nearest else "")
+
+
+def _nearest(name: str, alike: float) -> str:
+    import difflib  # hardly any process needs it
+
+    return "".join(difflib.get_close_matches(name, SETTINGS, n=1, cutoff=alike))
 
 
 def _checked(name: str, setting: Setting, value: Any) -> Any:

@@ -14,14 +14,18 @@ from gunicorn.errors import ConfigError
 log = logging.getLogger("gunicorn.error")
 
 worker_class = "gevent"
+# What a stop waits for clients that do not take their answer; all others have it by then, held polls included.
+graceful_timeout = 10
 # Every server of one user would open the same socket.
 control_socket_disable = True
 # No query strings: tickets travel there.
 access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(D)s'
 
-# Where the workers' counts for `/metrics` meet; read by prometheus_client when a worker imports it.
-if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="taskapi-metrics-")
+# Where the workers' counts for `/metrics` meet (see `metrics`): the operator's folder, or one for this master alone,
+# since after a USR2 the new master starts with the environment that this one was started with.
+own_counts = None
+if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    own_counts = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="taskapi-metrics-")
 
 
 def on_starting(server: Any) -> None:
@@ -36,7 +40,8 @@ def on_starting(server: Any) -> None:
 
 
 def post_fork(_server: Any, worker: Any) -> None:
-    """Listen for a stop."""
+    """Log as gunicorn does, and listen for a stop."""
+    _log_as_gunicorn_does(worker.log.error_log)
     # gunicorn's own handler comes only when the application is loaded: a SIGTERM before that was lost, and the
     # worker killed after 30 s.
     signal.signal(signal.SIGTERM, worker.handle_exit)
@@ -44,24 +49,16 @@ def post_fork(_server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Let what runs beside requests begin now, and not with the first of them, where the application can be seen."""
-    _log_as_gunicorn_does(worker.log.error_log)
     if "taskapi" in getattr(worker.wsgi, "extensions", {}):
         from .state import state_of
 
         state_of(worker.wsgi).background.start()
 
 
-def child_exit(_server: Any, worker: Any) -> None:
-    """Take a dead worker's open streams out of the sum."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
-def on_exit(server: Any) -> None:
-    """Remove the counts, unless a new master (USR2) goes on with them."""
-    if not server.reexec_pid:
-        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+def on_exit(_server: Any) -> None:
+    """Remove the counts, if this master made a folder for them."""
+    if own_counts:
+        shutil.rmtree(own_counts, ignore_errors=True)
 
 
 def _log_as_gunicorn_does(gunicorns: logging.Logger) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,16 +240,17 @@ class Server:
         *arguments: str,
         app: str = "wsgi:app",
         wait: bool = True,
+        variables: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         self.port = free_port()
         self.log = log
         self.streams: list[EventStream] = []
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", app]
+        # Not `python -m gunicorn`, which cannot start itself anew (USR2).
+        command = [str(Path(sys.executable).with_name("gunicorn")), "-c", "python:taskapi.gunicorn_conf", app]
         command += ["-b", f"127.0.0.1:{self.port}", *arguments]
-        counts = log.with_name(f"{log.name}-counts")
-        counts.mkdir()
-        variables = {**environment(database_url, **settings), "PROMETHEUS_MULTIPROC_DIR": str(counts)}
+        counts = {"PROMETHEUS_MULTIPROC_DIR": str(log.with_name(f"{log.name}-counts"))}
+        variables = {**environment(database_url, **settings), **counts, **(variables or {})}
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=output)
         if wait:

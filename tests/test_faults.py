@@ -38,10 +38,11 @@ from harness import (
 )
 from sqlalchemy.engine import make_url
 
+from taskapi.database.models import Snapshot
 from taskapi.database.store import Store
 from taskapi.state import state_of
 from taskapi.stream.broadcaster import Broadcaster
-from taskapi.stream.hub import Stream
+from taskapi.stream.hub import Stream, Terms
 
 Serve = Callable[..., Server]
 
@@ -373,7 +374,8 @@ def broadcaster(app: Flask) -> Iterator[Broadcaster]:
 
 
 def new_stream(broadcaster: Broadcaster, cursor: int | None = None) -> tuple[Stream, Reader]:
-    stream = broadcaster.open_stream({}, 1, cursor, broadcaster.hub.clock() + 600, "max_age")
+    stream = broadcaster.open_stream({}, Terms(1, False, cursor, broadcaster.deadline(600), "max_age"))
+    assert not isinstance(stream, str)
     return stream, Reader(stream)
 
 
@@ -431,7 +433,7 @@ def test_a_delete_between_reading_a_task_and_following_it_ends_the_stream(
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("moment", ["before joining", "before reading", "before introducing"])
 def test_a_write_at_any_step_of_following_all_of_a_users_tasks_is_not_missed(
-    broadcaster: Broadcaster, store: Store, engine: sa.Engine, moment: str, others: int
+    app: Flask, broadcaster: Broadcaster, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, moment: str, others: int
 ) -> None:
     insert(engine, "a", status="running")
     broadcaster.start()
@@ -448,14 +450,24 @@ def test_a_write_at_any_step_of_following_all_of_a_users_tasks_is_not_missed(
             if others:
                 wait_until(lambda: watching.newest() == {"a": 50, "new": 0}, SOON)
 
-    floor = store.last_revision()
-    write("before joining")
-    broadcaster.hub.watch_user(1, floor, stream)
-    broadcaster._wake.set()
-    write("before reading")
-    tasks = store.followed_by(1, None)
-    write("before introducing")
-    broadcaster.hub.introduce(stream, tasks)
+    own = state_of(app).store
+    clock, active_of = own.clock, own.active_of
+
+    def slow_clock() -> int:
+        moment = clock()
+        write("before joining")
+        return moment
+
+    def slow_active_of(user_id: int) -> list[Snapshot]:
+        write("before reading")
+        tasks = active_of(user_id)
+        write("before introducing")
+        return tasks
+
+    monkeypatch.setattr(own, "active_of", slow_active_of)
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "clock", slow_clock)
+        broadcaster.follow_user(stream, 1, None)
 
     wait_until(lambda: reader.newest() == {"a": 50, "new": 0}, SOON)
     ids = [int(event.id) for event in reader.events]

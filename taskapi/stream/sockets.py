@@ -26,6 +26,10 @@ RECEIVE_BUFFER_BYTES = 2_048
 FRAMES_AT_MOST = 4_096
 # Unacknowledged for so many milliseconds means that the network is cut (RFC 5482).
 USER_TIMEOUT_MS = 30_000
+# How many waiting frames one client, and how many clients, are served before other work of the process may run: one
+# that takes frames as fast as they are written would hold up everybody until it has them all, a stop included.
+FRAMES_PER_TURN = 64
+CLIENTS_PER_TURN = 64
 # The constants of `select`, by their Linux names; gevent takes `select.epoll` and its family away.
 EPOLLOUT: Final = 0x004
 EPOLLERR: Final = 0x008
@@ -79,7 +83,7 @@ class Poller:
     def _run(self) -> None:
         while True:
             self._hub.wait(self._readable)
-            for descriptor, events in self._epoll.poll(0, 512):
+            for descriptor, events in self._epoll.poll(0, CLIENTS_PER_TURN):
                 self._handle(descriptor, events)
 
     def _handle(self, descriptor: int, events: int) -> None:
@@ -191,12 +195,16 @@ class SocketStream(Stream):
             self._poller.want_to_write(self, False)
 
     def _write_backlog(self) -> bool:
-        """Whether the client took all that waits for it."""
-        backlog = self._backlog
-        while backlog is not None and (data := backlog.next()):
+        """Write what waits for the client, as far as its turn goes; whether that was all."""
+        for _ in range(FRAMES_PER_TURN):
+            backlog = self._backlog
+            if backlog is None or not (data := backlog.next()):
+                break
             backlog.rest = self._write(data)
             if backlog.rest:
                 return False
+        else:
+            return False
         self._backlog = None
         if self._finished:
             self._close()

@@ -16,7 +16,7 @@ class DatabaseFiles:
     """A database's files (the write-ahead log is one), watched by inotify(7) where there is such a thing."""
 
     def __init__(self, database: str) -> None:
-        path = Path(database).absolute()
+        path = Path(database).resolve()  # SQLite, too, keeps its log beside the file that a link leads to
         self._name = path.name
         self._inotify: Any = None
         # Not Linux; or the user's inotify instances are used up.
