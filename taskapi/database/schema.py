@@ -28,7 +28,7 @@ class Operations(Protocol):
         """Run a statement."""
 
 
-class _Direct:
+class Direct:
     """The same without Alembic."""
 
     def __init__(self, connection: Connection) -> None:
@@ -80,10 +80,15 @@ def _run(op: Operations, steps: Iterable[str]) -> None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables up to date; several processes may do it at once."""
+    """Bring a database of our own up to date, and set up its file; several processes may do it at once."""
     dialect_of(engine.url).prepare_file(engine)
+    upgrade_tables(engine)
+
+
+def upgrade_tables(engine: Engine) -> None:
+    """Bring the tables up to date."""
     with engine.begin() as connection:
-        upgrade_to(_Direct(connection), VERSION)
+        upgrade_to(Direct(connection), VERSION)
 
 
 def trouble(store: Store) -> str | None:

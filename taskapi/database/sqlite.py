@@ -110,7 +110,7 @@ class Sqlite(Dialect):
         """Let writers take the write lock at once, and wait for it cooperatively."""
         if sqlite3.sqlite_version_info < VERSION_NEEDED:
             raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
-        Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", set_up)
         event.listen(engine, "begin", _begin_immediate)
 

@@ -70,6 +70,10 @@ class Statements:
 
     # What workers write. NULL leaves a column as it is; `advance` adds up over processes.
 
+    insert: str = """
+        INSERT INTO user_tasks (task_id, user_id, kind, learning_path_id, status, stage, total_items)
+        VALUES (:task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items)"""
+
     claim: str
 
     report: str

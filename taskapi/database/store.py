@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from .connections import dialect_of
+from .connections import dialect_of, is_in_memory
 from .models import Snapshot, TaskStatus
-from .reader import Reader
+from .reader import MemoryReader, Reader
 
 # How many tasks a stream of all of a user's begins with, at most; and how many that it missed, since a cursor is what
 # a client says.
@@ -58,7 +58,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.reader = Reader(engine.url)
+        self.reader: Reader | MemoryReader = MemoryReader(engine) if is_in_memory(engine.url) else Reader(engine.url)
         self.dialect = dialect_of(engine.url)
         self._sql = self.dialect.statements
         self._list = self.dialect.list_parameter
@@ -122,10 +122,8 @@ class Store:
 
     def create(self, fields: dict[str, Any]) -> None:
         """Insert a task. Raises `sqlalchemy.exc.IntegrityError` if the `task_id` is taken."""
-        names = ", ".join(fields)
-        values = ", ".join(f":{name}" for name in fields)
         with self.engine.begin() as connection:
-            connection.execute(_text(f"INSERT INTO user_tasks ({names}) VALUES ({values})"), fields)
+            connection.execute(_text(self._sql.insert), fields)
 
     def claim(self, task_id: str, lease: float) -> int | None:
         """Make a task that is not final "starting", with a lease of so many seconds; its `id`, or None."""

@@ -8,8 +8,6 @@ with progress.task(user_id=123, kind="full_path_gen") as task:
 
 from __future__ import annotations
 
-import datetime as dt
-import secrets
 from typing import Any
 
 import orjson
@@ -22,6 +20,7 @@ from ..database.store import Store
 from . import values, writer
 from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound
 from .ledger import Ledger
+from .rows import new_row
 from .task import Run, Task
 from .writer import Writer, writer_for
 
@@ -56,14 +55,15 @@ class Progress:
         Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
         `DatabaseUnavailable` after `START_SECONDS`.
         """
-        row = {
-            "task_id": _new_task_id(kind, user_id) if task_id is None else values.task_id("task_id", task_id),
-            "user_id": values.integer("user_id", user_id),
-            "learning_path_id": _unless_none(values.integer, "learning_path_id", learning_path_id),
-            "status": values.first_status("status", status),
-            "stage": _unless_none(values.text, "stage", stage),
-            "total_items": _unless_none(values.count, "total_items", total_items),
-        }
+        row = new_row(
+            user_id=user_id,
+            kind=kind,
+            learning_path_id=learning_path_id,
+            total_items=total_items,
+            stage=stage,
+            task_id=task_id,
+            status=status,
+        )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
         except IntegrityError:
@@ -121,13 +121,3 @@ def _open_task(store: Store, task_id: str) -> Snapshot:
     if found.status.is_final:
         raise TaskClosed(task_id, found.status)
     return found
-
-
-def _new_task_id(kind: str, user_id: int) -> str:
-    now = dt.datetime.now(dt.UTC)
-    name = f"{values.word('kind', kind)}_{user_id}_{now:%Y%m%dT%H%M%SZ}_{secrets.token_hex(8)}"
-    return values.task_id("kind", name)
-
-
-def _unless_none(check: Any, name: str, value: Any) -> Any:
-    return None if value is None else check(name, value)
