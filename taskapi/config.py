@@ -1,31 +1,46 @@
-"""Every setting: its default, its name in the environment, its check. Knows no application."""
+"""Every setting: its default, its name in the environment, its check."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Config, Flask
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+log = logging.getLogger(__name__)
+
 PREFIX = "TASKAPI_"
+# Variables that are no settings.
+OTHER_VARIABLES = {"TASKAPI_TOKEN"}
+# How alike two names are, from 0 to 1, if one is the other misspelt. Beside ours, other sources name Flask's settings
+# and those of its extensions.
+ALIKE = 0.6
+MISSPELT = 0.8
 # RFC 7518 section 3.2: a key of the same size as the hash output or larger.
 HS256_KEY_BYTES = 32
 
 # Not `float()` and `int()` alone, which take "nan", "1_0" and other scripts' digits.
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
+_SWITCH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+_PREFIX = re.compile(r"(/[a-z0-9_.~-]+)*", re.IGNORECASE)
 # A name only: what has other characters would be a regular expression to Flask-CORS.
 _ORIGIN = re.compile(r"https?://[a-z0-9_.-]+(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+SWITCH = "1 or 0"
 
 
 class ConfigError(ValueError):
@@ -42,6 +57,30 @@ def _seconds(value: Any) -> float:
     if not _SECONDS.fullmatch(str(value)) or not float(value):
         raise ValueError
     return float(value)
+
+
+def _seconds_or_none(value: Any) -> float:
+    return 0.0 if str(value) in ("0", "0.0") else _seconds(value)
+
+
+def _switch(value: Any) -> bool:
+    return _SWITCH[str(value).lower()]
+
+
+def _url_prefix(value: Any) -> str:
+    if not _PREFIX.fullmatch(value):
+        raise ValueError
+    return str(value)
+
+
+def _error_details(value: Any) -> str:
+    if value not in ("owner", "admin"):
+        raise ValueError
+    return str(value)
+
+
+def _count_or_none(value: Any) -> int:
+    return 0 if str(value) == "0" else _count(value)
 
 
 def _count(value: Any) -> int:
@@ -106,36 +145,100 @@ SETTINGS = {
     "LEASE_SECONDS": Setting(60.0, _seconds, "a number of seconds above 0"),
     "MAX_STREAMS_PER_USER": Setting(50, _count, "a whole number, at least 1"),
     "MAX_STREAMS": Setting(None, _count, "a whole number, at least 1"),
+    "MAX_THREAD_STREAMS": Setting(None, _count_or_none, "a whole number"),
     "STREAM_MAX_AGE": Setting(900.0, _seconds, "a number of seconds above 0"),
+    "MAX_WAITS_PER_USER": Setting(5, _count_or_none, "a whole number"),
+    "START_WITHIN_SECONDS": Setting(86_400.0, _seconds_or_none, "a number of seconds, 0 for ever"),
+    "CANCEL_SECONDS": Setting(30.0, _seconds, "a number of seconds above 0"),
+    "ERROR_DETAILS": Setting("owner", _error_details, "owner or admin"),
+    "URL_PREFIX": Setting("/api/tasks", _url_prefix, "a path such as /api/tasks"),
+    "PAGE": Setting(False, _switch, SWITCH),
+    "DOCS": Setting(False, _switch, SWITCH),
+    "METRICS": Setting(False, _switch, SWITCH),
+    "HEALTH": Setting(False, _switch, SWITCH),
 }
 
 
 def instance_path() -> Path:
-    """Where this installation keeps what is its own; the same folder for the server, the CLI and the helper."""
-    return Path(Flask("taskapi").instance_path)
+    """Where this installation keeps what is its own; the same folder for the server, the commands and the helper.
+
+    In a checkout its folder `instance`, for an installed package one below `sys.prefix`, as Flask has it.
+    """
+    root = Path(__file__).resolve().parent.parent
+    installed = root.name in ("site-packages", "dist-packages")
+    return Path(sys.prefix, "var", "taskapi-instance") if installed else root / "instance"
 
 
-def load(instance: Path, settings: Mapping[str, Any] | None = None) -> Config:
+def load(instance: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read the settings: defaults, `instance/config.py`, the environment, then `settings`.
 
     Names that are not taskapi's own (those of Flask and its extensions) pass through `config.py` and `settings`
     unchecked. Raises `ConfigError`.
     """
-    config = Config(instance, {name: setting.default for name, setting in SETTINGS.items()})
-    config.from_pyfile("config.py", silent=True)
-    config.update({name: os.environ[PREFIX + name] for name in SETTINGS if PREFIX + name in os.environ})
-    config.update(settings or {})
+    in_file = _from_file(instance / "config.py")
+    _tell_of_strangers(os.environ, {*in_file, *(settings or {})})
+    return _complete({**in_file, **_from_environment(), **(settings or {})}, instance)
+
+
+def of_host(configuration: Mapping[str, Any], instance: Path) -> dict[str, Any]:
+    """An application's settings: the environment, then the names that begin with `TASKAPI_` in its configuration.
+
+    Raises `ConfigError`.
+    """
+    given = {name: configuration[PREFIX + name] for name in SETTINGS if PREFIX + name in configuration}
+    _tell_of_strangers([*os.environ, *(name for name in configuration if name.startswith(PREFIX))], ())
+    return _complete({**_from_environment(), **given}, instance)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    """The names in capitals that a Python file assigns, as Flask reads one."""
+    names: dict[str, Any] = {"__file__": str(path)}
+    if path.exists():
+        exec(compile(path.read_bytes(), path, "exec"), names)  # noqa: S102 - the operator's own file
+    return {name: value for name, value in names.items() if name.isupper()}
+
+
+def _from_environment() -> dict[str, str]:
+    return {name: os.environ[PREFIX + name] for name in SETTINGS if PREFIX + name in os.environ}
+
+
+def _complete(given: Mapping[str, Any], instance: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+    settings.update(given)
     for name, setting in SETTINGS.items():
-        if config[name] is not None or setting.default is not None:
-            config[name] = _checked(name, setting, config[name])
-    config["DATABASE_URL"] = _absolute(config["DATABASE_URL"], instance)
-    return config
+        if settings[name] is not None or setting.default is not None:
+            settings[name] = _checked(name, setting, settings[name])
+    settings["DATABASE_URL"] = _absolute(settings["DATABASE_URL"], instance)
+    return settings
+
+
+def _tell_of_strangers(variables: Iterable[str], names: Iterable[str]) -> None:
+    """Log names that are no settings: all variables with our prefix, and of other names those that look like ours."""
+    for variable in variables:
+        if variable.upper().startswith(PREFIX) and variable not in {*OTHER_VARIABLES, *map(PREFIX.__add__, SETTINGS)}:
+            tell_of_stranger(variable, PREFIX, ALIKE)
+    for name in names:
+        if name.startswith(PREFIX) or (name not in SETTINGS and _nearest(name, MISSPELT)):
+            tell_of_stranger(name, "", MISSPELT)
+
+
+@cache
+def tell_of_stranger(name: str, prefix: str, alike: float) -> None:
+    """Log, once in a process, that a name is no setting, and which one it is like; never its value."""
+    nearest = _nearest(name.upper().removeprefix(PREFIX), alike)
+    log.warning("%s is not a setting%s.", name, f": {prefix}{nearest} is" if nearest else "")
+
+
+def _nearest(name: str, alike: float) -> str:
+    import difflib  # hardly any process needs it
+
+    return "".join(difflib.get_close_matches(name, SETTINGS, n=1, cutoff=alike))
 
 
 def _checked(name: str, setting: Setting, value: Any) -> Any:
     try:
         return setting.parse(value)
-    except (ValueError, TypeError, AttributeError, ArgumentError):
+    except (ValueError, TypeError, AttributeError, KeyError, ArgumentError):
         # `from None` and no value in the text: it may be a key or hold a password.
         raise ConfigError(f"{PREFIX}{name} must be {setting.wanted}.") from None
 
@@ -147,7 +250,7 @@ def _absolute(url: URL, instance: Path) -> URL:
     return url.set(database=str(instance / str(url.database)))
 
 
-def add_keys(config: Config, instance: Path) -> None:
+def add_keys(config: dict[str, Any], instance: Path) -> None:
     """Fill in the keys that were not given: made once, kept in the instance folder with mode 0600.
 
     Raises `ConfigError` if the key that verifies tokens is not one for `JWT_ALGORITHM`.
@@ -159,7 +262,7 @@ def add_keys(config: Config, instance: Path) -> None:
     _check_verification_key(config["JWT_ALGORITHM"], config)
 
 
-def _check_verification_key(algorithm: str, config: Config) -> None:
+def _check_verification_key(algorithm: str, config: Mapping[str, Any]) -> None:
     # Imported here: workers read the settings too, and verify nothing.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Response
+from flask import Blueprint, Flask, Response
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
@@ -43,6 +43,11 @@ class UnauthorizedError(TaskApiError):
         self.headers = {"WWW-Authenticate": challenge}
 
 
+def invalid_token(detail: str) -> UnauthorizedError:
+    """The error for credentials that came and do not hold."""
+    return UnauthorizedError(detail, error="invalid_token")
+
+
 class ForbiddenError(TaskApiError):
     """The task is somebody else's."""
 
@@ -70,10 +75,10 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return response
 
 
-def init_app(app: Flask) -> None:
-    """Answer every error of this application with a problem."""
+def handle(app: Flask | Blueprint) -> None:
+    """Answer every error of an application, or of a blueprint's views, with a problem."""
     app.register_error_handler(TaskApiError, _expected)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(HTTPException, http)
     app.register_error_handler(SQLAlchemyError, _database)
     app.register_error_handler(Exception, _unexpected)
 
@@ -82,7 +87,8 @@ def _expected(error: TaskApiError) -> Response:
     return problem(error.status, error.detail, error.headers)
 
 
-def _http(error: HTTPException) -> Response:
+def http(error: HTTPException) -> Response:
+    """The problem for an error of Werkzeug's or Flask's."""
     kept = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}
     return problem(error.code or 500, error.description or "", kept)
 

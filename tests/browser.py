@@ -48,7 +48,7 @@ class Visit:
         page.add_init_script(RECORD_STREAMS)
         page.on("request", lambda request: self.requests.append((request.method, request.url)))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        page.on("console", lambda said: self.complaints.extend([said.text] if said.type == "error" else []))
 
     def open(self, token: str = "", fragment: str = "") -> Visit:
         """Go to the page, with a token in the fragment."""
@@ -87,7 +87,7 @@ class Visit:
         """Hide the tab or show it."""
         self.page.evaluate(
             """state => {
-                Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+                Object.defineProperty(document, "hidden", { value: state === "hidden", configurable: true });
                 document.dispatchEvent(new Event("visibilitychange"));
             }""",
             state,

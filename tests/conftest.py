@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from browser import CHROMIUM, FLAGS, Visit
+from clusters import MISSING, PROGRAMS, Cluster
 from flask import Flask
 from flask.testing import FlaskClient
 from harness import KEY, Server
 from sqlalchemy.engine import make_url
 
-from taskapi import create_app, database, schema
-from taskapi.store import Store
+from taskapi import create_app
+from taskapi.database import connections, schema
+from taskapi.database.store import Store
+from taskapi.state import state_of
 
 POSTGRES = os.environ.get("TASKAPI_TEST_POSTGRES", "postgresql://postgres@127.0.0.1/test")
 
@@ -40,7 +43,7 @@ def postgres_schema(name: str) -> Iterator[str]:
     except sa.exc.OperationalError:
         pytest.skip("no PostgreSQL answers at TASKAPI_TEST_POSTGRES")
     own = url.update_query_dict({"options": f"-csearch_path={name}"})
-    own_engine = database.open_engine(own)
+    own_engine = connections.open_engine(own)
     schema.upgrade(own_engine)
     own_engine.dispose()
     yield own.render_as_string(hide_password=False).replace("postgresql+psycopg", "postgresql")
@@ -65,7 +68,7 @@ def served_postgres_url() -> Iterator[str]:
 
 def sqlite_file(folder: Path) -> str:
     url = f"sqlite:///{folder}/taskapi.db"
-    engine = database.open_engine(make_url(url))
+    engine = connections.open_engine(make_url(url))
     schema.upgrade(engine)
     engine.dispose()
     return url
@@ -96,7 +99,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 def open_engine(url: str) -> sa.Engine:
-    return database.open_engine(make_url(url.replace("postgresql://", "postgresql+psycopg://")))
+    return connections.open_engine(make_url(url.replace("postgresql://", "postgresql+psycopg://")))
 
 
 @pytest.fixture
@@ -117,9 +120,9 @@ def store(engine: sa.Engine) -> Iterator[Store]:
 @pytest.fixture
 def app(database_url: str, engine: sa.Engine) -> Iterator[Flask]:
     """The application in this process."""
-    app = create_app({"DATABASE_URL": database_url, "JWT_SECRET_KEY": KEY})
+    app = create_app({"DATABASE_URL": database_url, "JWT_SECRET_KEY": KEY, "TESTING": True})
     yield app
-    app.extensions["taskapi.store"].close()
+    state_of(app).store.close()
 
 
 @pytest.fixture
@@ -140,6 +143,29 @@ def start_server(database_url: str, engine: sa.Engine, tmp_path: Path) -> Iterat
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start real gunicorn on a database given by its URL."""
+    servers: list[Server] = []
+
+    def start(url: str, *arguments: str, **settings: Any) -> Server:
+        servers.append(Server(url, tmp_path / f"served{len(servers)}.log", *arguments, **settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def start_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Start a PostgreSQL of the module's own: `start_cluster(fsync="on")`, `start_cluster(copy_of=primary)`."""
+    if PROGRAMS is None:
+        pytest.skip(MISSING)
+    with contextlib.ExitStack() as clusters:
+        yield lambda **settings: clusters.enter_context(contextlib.closing(Cluster(**settings)))
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, HTTPResponse
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +61,12 @@ def update(engine: sa.Engine, task_id: str, **columns: Any) -> None:
         )
 
 
+def delete(engine: sa.Engine, task_id: str) -> None:
+    """A row removed by hand."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM user_tasks WHERE task_id = :task_id"), {"task_id": task_id})
+
+
 def row(engine: sa.Engine, task_id: str) -> dict[str, Any]:
     """A row as it is."""
     with engine.connect() as connection:
@@ -96,7 +102,9 @@ class Event(NamedTuple):
 
 def parse(lines: Iterator[str]) -> Iterator[Event]:
     """An event-stream parser written from the standard alone; comments come as events of the name "comment"."""
-    name, data, last_id, retry = "message", [], "", None
+    name, last_id = "message", ""
+    data: list[str] = []
+    retry: int | None = None
     for line in lines:
         if line == "":
             if data or retry is not None:
@@ -128,6 +136,7 @@ class EventStream:
         self.response: HTTPResponse = self.connection.getresponse()
         self.status = self.response.status
         self.headers = self.response.headers
+        self.follower: Follower | None = None
         self._events = parse(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -135,9 +144,14 @@ class EventStream:
             yield line.decode().removesuffix("\n")
 
     def next(self, *, comments: bool = False) -> Event:
-        """The next event; `StopIteration` once the server has ended the stream."""
+        """The next event; `StopIteration` once the server has ended the stream.
+
+        Raises `TimeoutError` like the socket, but keep-alives do not count as something.
+        """
+        deadline = time.monotonic() + (self.socket.gettimeout() or SECONDS)
         while (event := next(self._events)).name == "comment" and not comments:
-            pass
+            if time.monotonic() > deadline:
+                raise TimeoutError("nothing but comments came")
         return event
 
     def rest(self) -> list[Event]:
@@ -146,9 +160,58 @@ class EventStream:
 
     def close(self) -> None:
         """Close the connection as a browser does."""
+        if self.follower is not None:
+            self.follower.leave()
         self.socket.close()
         self.response.close()
         self.connection.close()
+
+
+class Follower(threading.Thread):
+    """Reads a stream until it ends, and keeps what came: every event, and the newest snapshot of each task."""
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(daemon=True)
+        self.events: list[Event] = []
+        self.newest: dict[str, dict[str, Any]] = {}
+        self.stream = stream
+        stream.follower = self
+        stream.socket.settimeout(120)  # it is the test that gives up
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(StopIteration, OSError, HTTPException):
+            while True:
+                event = self.stream.next(comments=True)
+                if event.name == "message":
+                    self.newest[event.json["task_id"]] = event.json
+                if event.name != "comment":
+                    self.events.append(event)
+
+    def leave(self) -> None:
+        """Stop reading."""
+        with contextlib.suppress(OSError):
+            self.stream.socket.shutdown(socket.SHUT_RDWR)
+        self.join()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed the stream."""
+        return not self.is_alive()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of what came beside snapshots."""
+        return [event.name for event in self.events if event.name != "message"]
+
+
+def wait_until_shown(followers: list[Follower], task_id: str, seconds: float = SECONDS, /, **fields: Any) -> None:
+    """Wait until the newest snapshot of a task that each follower has says this."""
+
+    def shows(follower: Follower) -> bool:
+        return fields.items() <= follower.newest.get(task_id, {}).items()
+
+    wait_until(lambda: all(map(shows, followers)), seconds)
 
 
 class Answer(NamedTuple):
@@ -176,18 +239,33 @@ def environment(database_url: str, **settings: Any) -> dict[str, str]:
     return {**kept, **{f"TASKAPI_{name}": str(value) for name, value in names.items()}}
 
 
+def migrate(database_url: str) -> None:
+    """Bring a database's schema up to date, as its operator does."""
+    command = [sys.executable, "-m", "flask", "db", "upgrade"]
+    subprocess.run(command, cwd=ROOT, env=environment(database_url), check=True, capture_output=True)
+
+
 class Server:
     """Real gunicorn with gevent workers."""
 
-    def __init__(self, database_url: str, log: Path, *arguments: str, wait: bool = True, **settings: Any) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        log: Path,
+        *arguments: str,
+        app: str = "wsgi:app",
+        wait: bool = True,
+        variables: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.port = free_port()
         self.log = log
         self.streams: list[EventStream] = []
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "wsgi:app"]
+        # Not `python -m gunicorn`, which cannot start itself anew (USR2).
+        command = [str(Path(sys.executable).with_name("gunicorn")), "-c", "python:taskapi.gunicorn_conf", app]
         command += ["-b", f"127.0.0.1:{self.port}", *arguments]
-        counts = log.with_name(f"{log.name}-counts")
-        counts.mkdir()
-        variables = {**environment(database_url, **settings), "PROMETHEUS_MULTIPROC_DIR": str(counts)}
+        counts = {"PROMETHEUS_MULTIPROC_DIR": str(log.with_name(f"{log.name}-counts"))}
+        variables = {**environment(database_url, **settings), **counts, **(variables or {})}
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=output)
         if wait:

@@ -9,7 +9,8 @@ from harness import Server, insert, make_token
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy.engine import make_url
 
-from taskapi import database, schema
+from taskapi.database import schema
+from taskapi.database.connections import open_engine
 
 PICTURES = Path(__file__).parent / "pictures"
 # The same element in five states, the last two in another dress.
@@ -56,7 +57,7 @@ DRESSES = ("", "", "bold", "slim", "")
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/taskapi.db"
-        engine = database.open_engine(make_url(url))
+        engine = open_engine(make_url(url))
         schema.upgrade(engine)
         for task_id, columns in TASKS.items():
             insert(engine, task_id, 123, **columns)

@@ -24,6 +24,7 @@ from flask_jwt_extended import create_access_token, create_refresh_token, get_cs
 from harness import KEY, insert, make_token
 
 from taskapi import create_app
+from taskapi.state import state_of
 
 ROUTES = [
     ("GET", "/api/tasks/a/status"),
@@ -41,7 +42,7 @@ MINE = "/api/tasks/users/me"
 def application(database_url: str, **settings: Any) -> Iterator[Flask]:
     app = create_app({"DATABASE_URL": database_url, **settings})
     yield app
-    app.extensions["taskapi.store"].close()
+    state_of(app).store.close()
 
 
 @pytest.fixture
@@ -395,8 +396,8 @@ def test_a_cookies_user_is_not_remembered_by_the_header_beside_it(
 
 
 def test_the_memory_of_verified_tokens_is_bounded(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskapi.tokens.REMEMBERED", 10)
-    memory: dict[str, Any] = client.application.extensions["taskapi.tokens"]._verified
+    monkeypatch.setattr("taskapi.auth.jwt.REMEMBERED", 10)
+    memory: dict[str, Any] = state_of(client.application).identify._verified_claims
 
     answers = [client.get(MINE, headers=bearer(make_token(user))).status_code for user in range(50)]
 

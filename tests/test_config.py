@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from flask import Config
-from harness import ROOT
+from flask import Config, Flask
+from harness import ROOT, Server
 
 from taskapi import config, create_app
 from taskapi.config import SETTINGS, ConfigError
@@ -204,6 +207,80 @@ def test_a_bad_value_in_the_environment_stops_the_server_with_a_sentence(tmp_pat
     assert started.returncode != 0
     assert "TASKAPI_JWT_SECRET_KEY must be a text of at least 32 bytes" in started.stderr.splitlines()[-1]
     assert SECRET not in started.stderr
+
+
+# Names that are no settings.
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[..., list[str]]:
+    """Load the settings twice, as a process that has not done so before; what the log says."""
+
+    def told(instance: Path, **settings: Any) -> list[str]:
+        config.tell_of_stranger.cache_clear()
+        for _ in range(2):
+            config.load(instance, settings)
+        return caplog.messages
+
+    return told
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("TASKAPI_LEASE_SECOND", "TASKAPI_LEASE_SECOND is not a setting: TASKAPI_LEASE_SECONDS is."),
+        ("TASKAPI_DB_URL", "TASKAPI_DB_URL is not a setting: TASKAPI_DATABASE_URL is."),
+        ("taskapi_lease_seconds", "taskapi_lease_seconds is not a setting: TASKAPI_LEASE_SECONDS is."),
+        ("TASKAPI_COLOUR", "TASKAPI_COLOUR is not a setting."),
+    ],
+)
+def test_a_stranger_in_the_environment_is_named_once_and_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[..., list[str]], variable: str, sentence: str
+) -> None:
+    monkeypatch.setenv(variable, SECRET)
+
+    assert told(tmp_path) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("LEASE_SECOND", "LEASE_SECOND is not a setting: LEASE_SECONDS is."),
+        ("JWT_SECRET", "JWT_SECRET is not a setting: JWT_SECRET_KEY is."),
+        ("TASKAPI_LEASE_SECONDS", "TASKAPI_LEASE_SECONDS is not a setting: LEASE_SECONDS is."),
+    ],
+)
+def test_a_misspelt_name_in_config_py_or_from_the_caller_is_named_once_and_without_its_value(
+    tmp_path: Path, told: Callable[..., list[str]], name: str, sentence: str
+) -> None:
+    instance = tmp_path / "instance"
+    instance.mkdir()
+    (instance / "config.py").write_text(f"{name} = {SECRET!r}\n")
+
+    assert told(instance) == [sentence]
+    assert told(tmp_path, **{name: SECRET}) == [sentence] * 2
+
+
+def test_names_of_flask_its_extensions_and_our_commands_are_no_strangers(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: Callable[..., list[str]]
+) -> None:
+    monkeypatch.setenv("TASKAPI_TOKEN", SECRET)
+    others = {name: value for name, value in app.config.items() if name not in SETTINGS}
+    assert len(others) > 60
+
+    assert told(tmp_path, **others) == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_misspelt_setting_is_named_in_the_servers_log(start_server: Callable[..., Server], engine: sa.Engine) -> None:
+    server = start_server(LEASE_SECOND=SECRET)
+
+    log = server.log.read_text()
+
+    assert re.findall(r"\[WARNING\] (.*LEASE.*)", log) == [
+        "TASKAPI_LEASE_SECOND is not a setting: TASKAPI_LEASE_SECONDS is."
+    ]
+    assert SECRET not in log
 
 
 # The database's URL.

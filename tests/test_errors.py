@@ -19,7 +19,7 @@ SECRET = "SELECT password FROM users -- hunter2"
 def client() -> FlaskClient:
     """A client of an application of which every route goes wrong in its own way."""
     app = Flask(__name__)
-    errors.init_app(app)
+    errors.handle(app)
     raised = {
         "bad": errors.BadParameterError("skip must be a number."),
         "unauthorized": errors.UnauthorizedError("This needs a token."),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import open_engine
+from clusters import Cluster
 from flask import Flask
 from harness import (
     ROOT,
@@ -32,6 +30,7 @@ from harness import (
     free_port,
     insert,
     may_pull_cables,
+    migrate,
     parse,
     row,
     update,
@@ -39,10 +38,11 @@ from harness import (
 )
 from sqlalchemy.engine import make_url
 
-from taskapi import schema
-from taskapi.store import Store
+from taskapi.database.models import Snapshot
+from taskapi.database.store import Store
+from taskapi.state import state_of
 from taskapi.stream.broadcaster import Broadcaster
-from taskapi.stream.hub import Stream
+from taskapi.stream.hub import Stream, Terms
 
 Serve = Callable[..., Server]
 
@@ -52,102 +52,17 @@ sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 JSON_ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/5")
 
 
-class Cluster:
-    """A PostgreSQL of these tests' own, to stop, restart and freeze."""
-
-    def __init__(self) -> None:
-        self._programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
-        self._folder = Path(tempfile.mkdtemp(prefix="taskapi-cluster-"))
-        self.port = free_port()
-        self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-        shutil.chown(self._folder, self._user)
-        self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "-D", self.data)
-        with (self.data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all 10.213.0.0/16 trust\n")
-        self.start()
-
-    @property
-    def data(self) -> Path:
-        return self._folder / "data"
-
-    def url(self, host: str = "127.0.0.1", port: int | None = None) -> str:
-        return f"postgresql://postgres@{host}:{port or self.port}/postgres"
-
-    def _run(self, program: str, *arguments: Any) -> None:
-        become = ["runuser", "-u", self._user, "--"] if os.geteuid() == 0 else []
-        command = [*become, self._programs / program, *arguments]
-        subprocess.run(command, cwd=self._folder, check=True, stdout=subprocess.DEVNULL)
-
-    def _control(self, *arguments: Any) -> None:
-        settings = f"-p {self.port} -k {self._folder} -c listen_addresses=* -c fsync=off"
-        log = self._folder / "log"
-        self._run("pg_ctl", "-w", "-s", "-D", self.data, "-l", log, "-o", settings, *arguments)
-
-    def start(self) -> None:
-        self._control("start")
-
-    def stop(self) -> None:
-        """Stop at once, without a goodbye to clients; the next start recovers as after a crash."""
-        self._control("-m", "immediate", "stop")
-
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """No server at all."""
-        self.stop()
-        try:
-            yield
-        finally:
-            self.start()
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Every process stands still: connections stay open, and what is sent is acknowledged but never answered."""
-        first = int((self.data / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        processes = [first, *map(int, children)]
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for process in reversed(processes):
-                os.kill(process, signal.SIGCONT)
-
-    def close(self) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("PostgreSQL's own programs are not in /usr/lib/postgresql")
-    cluster = Cluster()
-    yield cluster
-    cluster.close()
+def cluster(start_cluster: Callable[..., Cluster]) -> Cluster:
+    """A PostgreSQL of these tests' own, to stop, restart and freeze."""
+    return start_cluster()
 
 
 @pytest.fixture(scope="module")
 def postgres_url(cluster: Cluster) -> str:
     """In this file, the PostgreSQL that may be stopped."""
-    engine = open_engine(cluster.url())
-    schema.upgrade(engine)
-    engine.dispose()
+    migrate(cluster.url())
     return cluster.url()
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """A server on a database given by its URL."""
-    servers: list[Server] = []
-
-    def start(url: str, **arguments: Any) -> Server:
-        servers.append(Server(url, tmp_path / f"server{len(servers)}.log", **arguments))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 @pytest.fixture
@@ -453,13 +368,14 @@ class Reader(threading.Thread):
 
 @pytest.fixture
 def broadcaster(app: Flask) -> Iterator[Broadcaster]:
-    broadcaster: Broadcaster = app.extensions["taskapi.broadcaster"]
+    broadcaster: Broadcaster = state_of(app).broadcaster
     yield broadcaster
     broadcaster.close()
 
 
 def new_stream(broadcaster: Broadcaster, cursor: int | None = None) -> tuple[Stream, Reader]:
-    stream = broadcaster.open_stream({}, 1, cursor, broadcaster.hub.clock() + 600, "max_age")
+    stream = broadcaster.open_stream({}, Terms(1, False, cursor, broadcaster.deadline(600), "max_age"))
+    assert not isinstance(stream, str)
     return stream, Reader(stream)
 
 
@@ -517,7 +433,7 @@ def test_a_delete_between_reading_a_task_and_following_it_ends_the_stream(
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("moment", ["before joining", "before reading", "before introducing"])
 def test_a_write_at_any_step_of_following_all_of_a_users_tasks_is_not_missed(
-    broadcaster: Broadcaster, store: Store, engine: sa.Engine, moment: str, others: int
+    app: Flask, broadcaster: Broadcaster, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, moment: str, others: int
 ) -> None:
     insert(engine, "a", status="running")
     broadcaster.start()
@@ -534,14 +450,25 @@ def test_a_write_at_any_step_of_following_all_of_a_users_tasks_is_not_missed(
             if others:
                 wait_until(lambda: watching.newest() == {"a": 50, "new": 0}, SOON)
 
-    floor = store.last_revision()
-    write("before joining")
-    broadcaster.hub.watch_user(1, floor, stream)
-    broadcaster._wake.set()
-    write("before reading")
-    tasks = store.followed_by(1, None)
-    write("before introducing")
-    broadcaster.hub.introduce(stream, tasks)
+    own = state_of(app).store
+    clock, active_of = own.clock, own.active_of
+
+    def slow_clock() -> int:
+        moment = clock()
+        if threading.current_thread() is threading.main_thread():  # the sweep asks, too
+            write("before joining")
+        return moment
+
+    def slow_active_of(user_id: int) -> list[Snapshot]:
+        write("before reading")
+        tasks = active_of(user_id)
+        write("before introducing")
+        return tasks
+
+    monkeypatch.setattr(own, "active_of", slow_active_of)
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "clock", slow_clock)
+        broadcaster.follow_user(stream, 1, None)
 
     wait_until(lambda: reader.newest() == {"a": 50, "new": 0}, SOON)
     ids = [int(event.id) for event in reader.events]

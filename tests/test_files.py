@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness import wait_until
 
-from taskapi.stream.files import DatabaseFiles
+from taskapi.stream.feed.files import DatabaseFiles
 
 
 @pytest.fixture
@@ -24,9 +24,19 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_commit_ends_the_wait(database: Path) -> None:
+@pytest.fixture(params=["file", "link to the file", "link to the folder"])
+def name(request: pytest.FixtureRequest, database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the database is called."""
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    if request.param == "file":
+        return database
+    link.symlink_to(database if request.param == "link to the file" else database.parent)
+    return link if request.param == "link to the file" else link / database.name
+
+
+def test_a_commit_ends_the_wait(name: Path) -> None:
     noticed: list[bool] = []
-    with DatabaseFiles(str(database)) as watched, sqlite3.connect(database) as connection:
+    with DatabaseFiles(str(name)) as watched, sqlite3.connect(name) as connection:
         waiting = threading.Thread(target=lambda: noticed.append(watched.wait(30)))
         waiting.start()
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from flask import Flask
 from harness import EventStream, Server, insert, make_token, row, update, wait_until
 
-from taskapi.models import RESPONSE_FIELDS, Snapshot, TaskStatus
+from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
 from taskapi.stream import sse
 from taskapi.stream.hub import ending
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskapi.models import Snapshot, TaskStatus
+from taskapi.database.models import Snapshot, TaskStatus
 from taskapi.stream.hub import (
     BUSY_RETRY,
     KEEP_ALIVE_SECONDS,
@@ -16,10 +16,16 @@ from taskapi.stream.hub import (
     STREAMS_PER_TURN,
     TICK_SECONDS,
     Hub,
+    Places,
     Stream,
+    Terms,
     farewell,
 )
 from taskapi.stream.sse import Frame
+
+# The database's clock, in microseconds, when streams of a user begin.
+NOW = 1_000_000_000
+A_MINUTE = 60_000_000
 
 
 class Clock:
@@ -33,8 +39,10 @@ class Clock:
 class Notes(Stream):
     """A stream that writes down what it is given."""
 
-    def __init__(self, hub: Hub, user: int = 1, cursor: int | None = None, lifetime: float = 900.0) -> None:
-        super().__init__(user, cursor, hub.clock() + lifetime, "max_age")
+    def __init__(
+        self, hub: Hub, user: int = 1, cursor: int | None = None, lifetime: float = 900.0, admin: bool = False
+    ) -> None:
+        super().__init__(Terms(user, admin, cursor, hub.clock() + lifetime, "max_age"))
         self.hub = hub
         self.frames: list[str] = []
         self.ended = self.dropped = False
@@ -68,7 +76,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def hub(clock: Clock) -> Hub:
-    return Hub(max_streams=1000, max_streams_per_user=900, clock=clock)
+    return Hub(Places(1000, 900), Places(10, 5), clock=clock)
 
 
 def task(revision: int, status: str = "running", number: int = 7, user: int = 1) -> Snapshot:
@@ -77,7 +85,8 @@ def task(revision: int, status: str = "running", number: int = 7, user: int = 1)
 
 def watching(hub: Hub, revision: int = 1, **state: Any) -> Notes:
     stream = Notes(hub, **state)
-    hub.watch_task(task(revision), stream)
+    assert hub.admit(stream, 10_000) is None
+    hub.follow_task(task(revision), stream)
     return stream
 
 
@@ -93,7 +102,8 @@ def pass_time(hub: Hub, clock: Clock, until: Callable[[], bool]) -> None:
 
 def watching_all(hub: Hub, *tasks: Snapshot, user: int = 1) -> Notes:
     stream = Notes(hub, user)
-    hub.watch_user(user, 0, stream)
+    assert hub.admit(stream, 10_000) is None
+    hub.follow_user(user, NOW, stream)
     hub.introduce(stream, tasks)
     return stream
 
@@ -138,17 +148,52 @@ def test_a_slow_client_that_was_said_goodbye_is_dropped_too(hub: Hub, clock: Clo
 
 
 def test_the_first_stream_of_a_task_asks_for_a_second_reading_and_the_next_ones_do_not(hub: Hub) -> None:
-    assert hub.watch_task(task(1), Notes(hub)) is True
-    assert hub.watch_task(task(1), Notes(hub)) is False
+    assert hub.follow_task(task(1), Notes(hub)) is True
+    assert hub.follow_task(task(1), Notes(hub)) is False
 
 
-def test_a_stream_that_opens_with_an_older_row_gets_the_newest_that_the_hub_has(hub: Hub) -> None:
-    watching(hub, 1)
+def test_a_stream_that_opens_with_another_row_has_it_read_again_and_both_get_what_is_true(hub: Hub) -> None:
+    first = watching(hub, 1)
     hub.publish(task(8))
 
-    late = watching(hub, 3)
+    late = Notes(hub)
+    assert hub.follow_task(task(3), late) is True
+    hub.publish(task(8))
 
-    assert late.ids == [8]
+    assert late.ids == [3, 8]
+    assert first.ids == [1, 8]
+
+
+def test_a_row_that_went_back_is_news_once_its_topic_starts_over(hub: Hub) -> None:
+    stream, mine = watching(hub, 5), watching_all(hub, task(5))
+
+    assert hub.publish(task(3)) is False
+    assert hub.publish(task(5)) is True
+    hub.start_over([7])
+    assert hub.publish(task(3)) is True
+
+    assert stream.ids == [5, 3]
+    assert mine.ids == [5, 5], "a moment, which never goes back"
+
+
+def test_another_tasks_row_under_a_used_id_ends_the_streams_unseen(hub: Hub) -> None:
+    stream, boss = watching(hub, 5), watching(hub, 5, user=9, admin=True)
+
+    hub.publish(Snapshot(7, 2, "another", TaskStatus("running"), 6, b"{}"))
+
+    assert (stream.ids, boss.ids) == ([5], [5])
+    assert stream.ended
+    assert boss.ended
+
+
+def test_a_new_owner_ends_the_previous_ones_streams_and_an_administrators_goes_on(hub: Hub) -> None:
+    stream, boss = watching(hub, 5), watching(hub, 5, user=9, admin=True)
+
+    hub.publish(task(6, user=2))
+
+    assert stream.ids == [5]
+    assert stream.ended
+    assert boss.ids == [5, 6]
 
 
 def test_a_newer_row_brought_by_a_new_stream_reaches_the_others(hub: Hub) -> None:
@@ -172,7 +217,7 @@ def test_a_final_snapshot_is_followed_by_one_done_and_the_end(hub: Hub) -> None:
 
 def test_a_task_that_became_final_while_the_stream_opened_ends_it(hub: Hub) -> None:
     stream = Notes(hub)
-    hub.watch_task(task(2, "timeout"), stream)
+    hub.follow_task(task(2, "timeout"), stream)
 
     assert stream.ended
     assert len(hub) == 0
@@ -192,13 +237,34 @@ def test_a_users_stream_shows_all_tasks_of_the_user_and_has_no_done(hub: Hub) ->
 
 def test_a_late_word_of_what_ended_before_a_users_stream_opened_is_history(hub: Hub) -> None:
     stream = Notes(hub)
-    hub.watch_user(1, 9, stream)
+    hub.follow_user(1, NOW, stream)
+    hub.recall(stream, {7: NOW - 5})
 
-    hub.publish(task(9, "completed"))
-    hub.publish(task(8, number=8))
-    hub.publish(task(10, "completed", number=9))
+    hub.publish(task(NOW - 5, "completed"))
+    hub.publish(task(NOW - 2 * A_MINUTE, "completed", number=6))
+    hub.publish(task(NOW - 4, number=8))
+    hub.publish(task(NOW - 3, "completed", number=9))
 
-    assert stream.ids == [8, 10]
+    assert stream.ids == [NOW - 4, NOW - 3], "the last was committed after the stream had opened"
+
+
+def test_what_has_ended_is_asked_about_no_more_and_forgotten_after_a_while(hub: Hub) -> None:
+    watching_all(hub, task(NOW + 1), task(NOW + 2, number=8))
+    hub.publish(task(NOW + 3, "completed"))
+
+    assert hub.revisions() == {8: NOW + 2}
+    assert not hub.is_news(7, 1, NOW + 3)
+    hub.forget_ended(NOW + 4)
+    assert hub.is_news(7, 1, NOW + 3)
+
+
+def test_a_users_streams_forget_what_was_deleted_or_belongs_to_somebody_else(hub: Hub) -> None:
+    watching_all(hub, task(3), task(4, number=8), task(5, number=9))
+
+    hub.gone(8)
+    hub.disown({7: 1, 9: 2})
+
+    assert hub.revisions() == {7: 3}
 
 
 def test_ids_of_a_users_stream_ascend_though_a_slow_transaction_commits_late(hub: Hub) -> None:
@@ -212,7 +278,7 @@ def test_ids_of_a_users_stream_ascend_though_a_slow_transaction_commits_late(hub
 
 def test_what_was_published_while_a_users_stream_was_read_is_not_taken_back(hub: Hub) -> None:
     stream = Notes(hub)
-    hub.watch_user(1, 0, stream)
+    hub.follow_user(1, NOW, stream)
     hub.publish(task(9))
 
     hub.introduce(stream, [task(4)])
@@ -291,19 +357,21 @@ def test_a_tick_with_nothing_open_waits_for_nothing(hub: Hub, clock: Clock) -> N
     assert hub.tick() is None
 
 
-def test_the_caps_count_open_streams_and_come_free_again(clock: Clock) -> None:
-    hub = Hub(max_streams=3, max_streams_per_user=2, clock=clock)
+def test_the_caps_count_places_and_those_given_back_come_free_again(clock: Clock) -> None:
+    hub = Hub(Places(3, 2), Places(1, 1), clock=clock)
     first = watching(hub, user=1)
     watching(hub, user=1)
 
-    assert hub.refusal(1) == "busy"
-    assert hub.refusal(2) is None
+    assert hub.admit(Notes(hub, 1), 10) == "busy"
     hub.leave(first)
     hub.leave(first)
-    assert hub.refusal(1) is None
+    unopened = Notes(hub, 1)
+    assert hub.admit(unopened, 10) is None
     watching(hub, user=2)
-    watching(hub, user=3)
-    assert hub.refusal(4) == "busy"
+    assert hub.admit(Notes(hub, 3), 10) == "busy"
+    hub.leave(unopened)
+    assert hub.admit(Notes(hub, 3), 2) == "busy", "so many are served here"
+    assert hub.admit(Notes(hub, 3), 10) is None
 
 
 def test_closing_says_bye_to_all_and_lets_nobody_in(hub: Hub) -> None:
@@ -313,7 +381,7 @@ def test_closing_says_bye_to_all_and_lets_nobody_in(hub: Hub) -> None:
 
     assert all(stream.ended and '{"reason": "shutdown"}' in stream.frames[-1] for stream in streams)
     assert len(hub) == 0
-    assert hub.refusal(1) == "shutdown"
+    assert hub.admit(Notes(hub), 10) == "shutdown"
 
 
 def test_a_deleted_task_ends_its_streams(hub: Hub) -> None:
@@ -329,9 +397,9 @@ def test_only_followed_tasks_are_worth_reading(hub: Hub) -> None:
     watching(hub)
     watching_all(hub, user=5)
 
-    watched = hub.watched([(7, 1), (8, 1), (9, 5), (10, 6)])
+    watched = hub.followed([(7, 1), (8, 1), (9, 5), (10, 6)])
 
-    assert watched == {7, 9}
+    assert watched == {7: 1, 9: 5}
 
 
 def test_a_long_pass_lets_others_have_their_turn_and_survives_who_leaves_meanwhile(clock: Clock) -> None:
@@ -343,7 +411,7 @@ def test_a_long_pass_lets_others_have_their_turn_and_survives_who_leaves_meanwhi
         for stream in streams:
             hub.leave(stream)
 
-    hub = Hub(10_000, 10_000, clock=clock, pause=pause)
+    hub = Hub(Places(10_000, 10_000), Places(1, 1), clock=clock, pause=pause)
     streams += [watching(hub) for _ in range(2 * STREAMS_PER_TURN)]
     hub.publish(task(2))
 

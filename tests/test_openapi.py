@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from harness import ROOT, insert, make_token
 
-from taskapi.models import RESPONSE_FIELDS, TaskStatus
+from taskapi.database.models import RESPONSE_FIELDS, TaskStatus
 
-SPEC = json.loads((ROOT / "taskapi" / "openapi.json").read_text())
+SPEC = json.loads((ROOT / "taskapi" / "site" / "openapi.json").read_text())
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 

@@ -264,7 +264,7 @@ def test_an_element_that_leaves_the_page_closes_its_stream(visit: Visit, engine:
 def test_a_stream_outlives_the_token_that_opened_it(visit: Visit, engine: sa.Engine) -> None:
     insert(engine, "a", USER, status="running", progress=5)
     dying = make_token(USER, exp=int(time.time()) + 3)
-    visit.open_element("a", tokens=[dying, dying, make_token(USER)])
+    visit.open_element("a", tokens=[dying, make_token(USER)])
     expect(visit.bar()).to_have_js_property("value", 5)
     visit.wait_for("streams.length === 2")
 
@@ -277,7 +277,7 @@ def test_a_stream_outlives_the_token_that_opened_it(visit: Visit, engine: sa.Eng
 
 def test_a_refused_token_is_asked_for_once_more(visit: Visit, engine: sa.Engine) -> None:
     insert(engine, "a", USER, status="running", progress=5)
-    visit.open_element("a", tokens=["stale", "stale", make_token(USER)])
+    visit.open_element("a", tokens=["stale", make_token(USER)])
     expect(visit.bar()).to_have_js_property("value", 5)
 
     assert visit.events("error") == []

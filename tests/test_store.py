@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from harness import insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
-from taskapi import database, reader
-from taskapi.models import RESPONSE_FIELDS, Snapshot, TaskStatus
-from taskapi.store import LATE_COMMIT_SECONDS, PRUNE_BATCH, Report, Store
+from taskapi.database import reader
+from taskapi.database.connections import open_engine
+from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
+from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Attempt, AttemptKey, Report, Store
 
 PAST = "2020-01-01 00:00:00"
 FUTURE = "2100-01-01 00:00:00"
@@ -53,100 +54,136 @@ def test_the_values_of_a_question_are_never_sql(store: Store, engine: sa.Engine)
         assert store.task(text) is None
 
 
-def test_who_follows_a_user_gets_what_is_not_final_oldest_change_first(store: Store, engine: sa.Engine) -> None:
+def test_who_follows_a_user_gets_what_is_not_final_newest_first(store: Store, engine: sa.Engine) -> None:
     for status in TaskStatus:
         insert(engine, status.value, status=status.value)
     insert(engine, "somebody else's", 2)
-    update(engine, "pending", progress=1)
 
-    assert names(store.followed_by(1, None)) == ["queued", "starting", "running", "pending"]
+    assert names(store.active_of(1)) == ["running", "starting", "queued", "pending"]
+    assert ACTIVE_AT_MOST == 1000
 
 
-def test_who_comes_back_gets_also_what_changed_after_the_cursor(store: Store, engine: sa.Engine) -> None:
+def test_who_comes_back_gets_also_what_ended_after_the_cursor(store: Store, engine: sa.Engine) -> None:
     insert(engine, "ended before", status="completed")
+    cursor = row(engine, "ended before")["revision"]
     insert(engine, "running", status="running")
-    cursor = store.last_revision()
     insert(engine, "ended since", status="failed")
 
-    assert {"running", "ended since"} <= set(names(store.followed_by(1, cursor)))
-    assert names(store.followed_by(1, 10**15))[-2:] == ["running", "ended since"], "a late commit would be missed"
-    assert LATE_COMMIT_SECONDS > 0
+    assert names(store.ended_since(1, cursor)) == ["ended since"]
+    assert names(store.ended_since(1, 0)) == ["ended since", "ended before"]
+    assert {key.revision for key in store.keys_ended_lately(1, cursor)} == {row(engine, "ended since")["revision"]}
 
 
-def test_tasks_and_revisions_are_read_by_id(store: Store, engine: sa.Engine) -> None:
+def test_tasks_and_their_keys_are_read_by_id(store: Store, engine: sa.Engine) -> None:
     ids = [insert(engine, name) for name in ("a", "b", "c")]
     update(engine, "a", progress=5)
     wanted = [ids[0], ids[1], 10**12]
 
     assert names(store.by_ids(wanted)) == ["b", "a"]
-    assert store.revisions(wanted) == {
-        number: row(engine, name)["revision"] for number, name in zip(ids[:2], "ab", strict=True)
+    assert set(store.keys_of_ids(wanted)) == {
+        (number, 1, row(engine, name)["revision"]) for number, name in zip(ids[:2], "ab", strict=True)
     }
-    assert (store.by_ids([]), store.revisions([])) == ([], {})
-
-
-def test_the_feed_is_told_what_changed_after_a_revision(store: Store, engine: sa.Engine) -> None:
-    first = insert(engine, "a", 1)
-    start = store.last_revision()
-    second = insert(engine, "b", 2)
-    update(engine, "a", progress=1)
-
-    assert [(task, user) for task, user, _ in store.changed_since(start)] == [(second, 2), (first, 1)]
-    assert store.changed_since(start)[-1][2] == store.last_revision()
-    assert store.changed_since(store.last_revision()) == []
+    assert (store.by_ids([]), store.keys_of_ids([])) == ([], [])
 
 
 def test_the_keys_that_a_user_follows_are_the_active_and_the_new(store: Store, engine: sa.Engine) -> None:
+    start = store.clock() - 60_000_000
     insert(engine, "old", status="completed", created_at=PAST)
     active = insert(engine, "active", status="running", created_at=PAST)
     new = insert(engine, "new", status="completed")
     insert(engine, "somebody else's", 2)
 
-    assert {task for task, _, _ in store.keys_followed_by([1], 60)} == {active, new}
-    assert store.keys_followed_by([], 60) == []
+    assert {key.id for key in store.keys_of_users([1], start)} == {active, new}
+    assert store.keys_of_users([1], store.clock() + 60_000_000) == []
+    assert store.keys_of_users([], start) == []
+
+
+def test_the_databases_clock_is_the_one_of_revisions(store: Store, engine: sa.Engine) -> None:
+    before = store.clock()
+    insert(engine, "a")
+
+    assert before <= row(engine, "a")["revision"] <= store.clock() + 1000
 
 
 # Reports.
 
 
-def claimed(store: Store, engine: sa.Engine, **columns: Any) -> int:
-    insert(engine, "a", **columns)
-    number = store.claim("a", 60)
-    assert number is not None
-    return number
+def running(engine: sa.Engine, task_id: str = "a", **columns: Any) -> AttemptKey:
+    """A task that runs, in its third attempt."""
+    return insert(engine, task_id, status="running", attempt=3, **columns), 3
 
 
 def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine) -> None:
-    number = insert(engine, "a")
+    number = insert(engine, "a", stage="in line", total_items=5)
 
-    assert store.claim("a", 60) == number
-    assert row(engine, "a")["status"] == "starting"
+    assert store.attempt("a") == Attempt(number, 0, TaskStatus.PENDING, 5)
+    assert store.claim("a", 60) == store.attempt("a") == Attempt(number, 1, TaskStatus.STARTING, 5)
+    assert (row(engine, "a")["status"], row(engine, "a")["stage"]) == ("starting", "in line")
     assert row(engine, "a")["lease_expires_at"] is not None
     assert store.claim("nothing", 60) is None
+    assert store.attempt("nothing") is None
+
+
+def test_a_claim_begins_with_nothing_done_said_or_broken(store: Store, engine: sa.Engine) -> None:
+    done = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
+    running(engine, total_items=10, stage="x", result_message="m", error_details="e", **done)
+
+    store.claim("a", 60)
+
+    task = row(engine, "a")
+    assert (task["attempt"], task["completed_items"], task["progress"], task["total_items"]) == (4, 0, 0, 10)
+    assert (task["stage"], task["result_message"], task["error_details"]) == (None, None, None)
+    assert str(task["started_at"]) > "2020-01-02"
+
+
+@pytest.mark.parametrize(
+    "change", [{"attempt": 4}, {"attempt": 2}, {"status": "queued"}, {"status": "pending"}], ids=str
+)
+def test_an_attempt_that_is_over_changes_nothing(store: Store, engine: sa.Engine, change: dict[str, Any]) -> None:
+    key = running(engine)
+    update(engine, "a", **change)
+    before = row(engine, "a")
+
+    for status in (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.QUEUED):
+        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60) == {key}
+    assert store.renew([key], 60) == {key}
+    assert row(engine, "a") == before
+
+
+def test_a_task_goes_back_to_be_tried_again(store: Store, engine: sa.Engine) -> None:
+    key = running(engine, total_items=10, completed_items=3, progress=30, stage="x", lease_expires_at=FUTURE)
+    retry = Report(*key, status=TaskStatus.QUEUED, total_items=7, result_message="m", error_details="e", advance=2)
+
+    assert store.report([retry], 60) == set()
+
+    task = row(engine, "a")
+    assert (task["status"], task["attempt"], task["completed_items"], task["progress"]) == ("queued", 3, 0, 0)
+    assert (task["total_items"], task["result_message"], task["error_details"]) == (7, "m", "e")
+    assert (task["stage"], task["started_at"], task["lease_expires_at"]) == (None, None, None)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "timeout"])
 def test_final_is_final(store: Store, engine: sa.Engine, status: str) -> None:
-    number = claimed(store, engine)
+    key = running(engine)
     update(engine, "a", status=status)
     before = row(engine, "a")
 
     assert store.claim("a", 60) is None
-    assert store.report([Report(number, status=TaskStatus.RUNNING, progress=5, advance=1)], 60) == {number}
-    assert store.renew([number], 60) == {number}
+    assert store.report([Report(*key, status=TaskStatus.RUNNING, progress=5, advance=1)], 60) == {key}
+    assert store.renew([key], 60) == {key}
     assert row(engine, "a") == before
 
 
 def test_a_report_changes_only_what_it_names(store: Store, engine: sa.Engine) -> None:
-    number = claimed(store, engine, stage="x", total_items=10, completed_items=3, progress=30, result_message="m")
+    key = running(engine, stage="x", total_items=10, completed_items=3, progress=30, result_message="m")
     before = row(engine, "a")
 
-    unchanged = store.report([Report(number, status=TaskStatus.RUNNING, error_details="e")], 60)
+    unchanged = store.report([Report(*key, status=TaskStatus.STARTING, error_details="e")], 60)
 
     changed = {name for name, value in row(engine, "a").items() if value != before[name]}
     assert unchanged == set()
     assert changed - {"updated_at"} <= {"status", "error_details", "revision", "lease_expires_at"}
-    assert row(engine, "a")["status"] == "running"
+    assert row(engine, "a")["status"] == "starting"
 
 
 @pytest.mark.parametrize(
@@ -167,20 +204,19 @@ def test_a_report_changes_only_what_it_names(store: Store, engine: sa.Engine) ->
 def test_counts_add_up_and_move_the_progress(
     store: Store, engine: sa.Engine, columns: dict[str, Any], report: dict[str, Any], completed: int, progress: float
 ) -> None:
-    number = claimed(store, engine, **columns)
+    key = running(engine, **columns)
 
-    store.report([Report(number, **report)], 60)
+    store.report([Report(*key, **report)], 60)
 
     assert (row(engine, "a")["completed_items"], row(engine, "a")["progress"]) == (completed, progress)
 
 
 def test_counts_of_writers_at_once_add_up(store: Store, engine: sa.Engine) -> None:
-    insert(engine, "b")
-    ids = [claimed(store, engine), store.claim("b", 60)]
+    keys = [running(engine), running(engine, "b")]
 
     def write() -> None:
         for turn in range(10):
-            store.report([Report(number, advance=1) for number in ids[:: 1 if turn % 2 else -1] if number], 60)
+            store.report([Report(*key, advance=1) for key in keys[:: 1 if turn % 2 else -1]], 60)
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -192,11 +228,11 @@ def test_counts_of_writers_at_once_add_up(store: Store, engine: sa.Engine) -> No
 
 
 def test_a_report_that_the_database_refuses_changes_nothing(store: Store, engine: sa.Engine) -> None:
-    number = claimed(store, engine)
+    key = running(engine)
     before = row(engine, "a")
 
     with pytest.raises(sa.exc.IntegrityError):
-        store.report([Report(number, advance=1), Report(number, progress=101.0)], 60)
+        store.report([Report(*key, advance=1), Report(*key, progress=101.0)], 60)
 
     assert row(engine, "a") == before
 
@@ -244,9 +280,9 @@ def test_a_lease_may_be_written_in_any_form(store: Store, engine: sa.Engine, lea
 
 
 def test_a_renewed_lease_keeps_a_task_open(store: Store, engine: sa.Engine) -> None:
-    number = insert(engine, "a", status="running", lease_expires_at=PAST)
+    key = running(engine, lease_expires_at=PAST)
 
-    assert store.renew([number, 10**12], 60) == {10**12}
+    assert store.renew([key, (10**12, 1)], 60) == {(10**12, 1)}
     assert store.reap() == []
 
 
@@ -280,9 +316,9 @@ def test_pruning_goes_on_until_all_is_removed(store: Store, engine: sa.Engine) -
 
 
 def test_a_database_that_does_not_answer_is_an_sqlalchemy_error() -> None:
-    store = Store(database.open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")))
+    store = Store(open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")))
 
-    for ask in (lambda: store.task("a"), store.last_revision, store.reap, lambda: store.claim("a", 60)):
+    for ask in (lambda: store.task("a"), store.clock, store.reap, lambda: store.claim("a", 60)):
         with pytest.raises(sa.exc.OperationalError):
             ask()
 

@@ -234,6 +234,23 @@ def test_a_held_poll_does_not_hold_up_a_stop(start_server: Start, engine: sa.Eng
     assert seconds < 5
 
 
+@pytest.mark.slow
+def test_a_client_that_does_not_take_its_answer_holds_up_a_stop_for_ten_seconds(
+    start_server: Start, engine: sa.Engine
+) -> None:
+    server = start_server()
+    for number in range(100):
+        insert(engine, f"a{number}", error_details="x" * 100_000)
+    request = f"GET /api/tasks/users/me?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {make_token()}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(request.encode())
+        connection.recv(1000)
+
+        seconds = server.stop()
+
+    assert seconds < 15
+
+
 def test_a_stream_ends_with_the_token_that_opened_it(server: Server, engine: sa.Engine) -> None:
     insert(engine, "a")
     expires = int(time.time()) + 4

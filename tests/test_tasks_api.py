@@ -20,6 +20,7 @@ from harness import KEY, Answer, Server, insert, make_token, row, update, wait_u
 from werkzeug.test import TestResponse
 
 from taskapi import create_app
+from taskapi.state import state_of
 
 # In the order of `task-status-api.md`.
 FIELDS = [
@@ -689,7 +690,7 @@ def test_without_a_database_every_answer_is_a_503_but_the_process_lives(app_with
 @pytest.mark.parametrize("table", ["user_tasks", "alembic_version"])
 def test_a_database_without_its_tables_is_not_ready(tmp_path: Path, table: str) -> None:
     app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path}/taskapi.db", "JWT_SECRET_KEY": KEY})
-    client, store = app.test_client(), app.extensions["taskapi.store"]
+    client, store = app.test_client(), state_of(app).store
     with store.engine.begin() as connection:
         connection.exec_driver_sql(f"DROP TABLE {table}")
 
@@ -721,4 +722,4 @@ def test_only_the_named_origins_may_read_answers(sqlite_url: str) -> None:
             assert allowed(other) is None
             assert allowed(other, "OPTIONS") is None
     finally:
-        app.extensions["taskapi.store"].close()
+        state_of(app).store.close()

@@ -18,6 +18,7 @@ from itsdangerous import URLSafeSerializer
 from werkzeug.test import TestResponse
 
 from taskapi import create_app
+from taskapi.state import state_of
 
 TASK = "/api/tasks/a/events"
 MINE = "/api/tasks/users/me/events"
@@ -257,7 +258,7 @@ def test_bytes_that_are_no_text_for_a_ticket_are_a_401(client: FlaskClient) -> N
 @pytest.mark.parametrize("path", [TASK, MINE])
 def test_a_ticket_signed_with_another_key_opens_nothing(client: FlaskClient, path: str) -> None:
     right = ["a" if path == TASK else "", 1, False, time.time() + 600]
-    own = client.application.config["TICKET_KEY"]
+    own = state_of(client.application).ticket_key
 
     for ticket in (forged(right, "x" * 43), forged(right, KEY), forged(right, own, salt="another purpose")):
         assert_refused(client.get(f"{path}?ticket={ticket}"))
@@ -266,7 +267,7 @@ def test_a_ticket_signed_with_another_key_opens_nothing(client: FlaskClient, pat
 def test_the_salt_is_what_a_right_ticket_is_signed_with(client: FlaskClient, engine: sa.Engine) -> None:
     insert(engine, "a", status="completed")
 
-    ticket = forged(["a", 1, False, time.time() + 600], client.application.config["TICKET_KEY"])
+    ticket = forged(["a", 1, False, time.time() + 600], state_of(client.application).ticket_key)
 
     assert client.get(f"{TASK}?ticket={ticket}").status_code == 200  # or the test above would prove nothing
 
@@ -277,7 +278,7 @@ def two_nodes(database_url: str, request: pytest.FixtureRequest) -> Iterator[lis
     apps = [create_app(settings | {"SECRET_KEY": key}) for key in request.param]
     yield apps
     for app in apps:
-        app.extensions["taskapi.store"].close()
+        state_of(app).store.close()
 
 
 @pytest.mark.usefixtures("final_task")

@@ -1,21 +1,26 @@
-"""The streams and their tickets. Knows neither SQL nor sockets."""
+"""The streams and their tickets."""
 
 from __future__ import annotations
 
 import datetime as dt
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import orjson
-from flask import Blueprint, Response, current_app, request, url_for
+from flask import Blueprint, Response, request, url_for
 
-from ..auth import ALL_TASKS, Caller, Ticket, current_caller, issue_ticket, stream_caller, visible_task
-from ..extensions import broadcaster
+from ..auth import tickets
+from ..auth.access import current_identity, stream_identity, visible_task
+from ..auth.identity import Identity
+from ..auth.tickets import ALL_TASKS
+from ..state import current
 from ..stream import sse
-from ..stream.hub import Stream, ending, farewell
+from ..stream.hub import Stream, Terms, ending, farewell
 from ..stream.sse import Frame
 
-bp = Blueprint("events", __name__, url_prefix="/api/tasks")
+bp = Blueprint("events", __name__)
 
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
@@ -23,43 +28,48 @@ HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 @bp.get("/<task_id>/events")
 def task_events(task_id: str) -> Response:
     """One task, until it is final."""
-    caller = stream_caller(task_id)
-    task = visible_task(task_id, caller)
+    identity = stream_identity(task_id)
+    if request.method == "HEAD":
+        visible_task(task_id, identity)
+        return _whole(Frame(b"", b""))
     cursor = _cursor()
-    if task.status.is_final:
-        seen = cursor is not None and cursor >= task.revision
-        return _no_more() if seen else _whole(ending(task))
-    if (refusal := _refusal(caller)) is not None:
-        return refusal
-    stream = _open_stream(caller, cursor)
-    broadcaster.follow_task(stream, task)
-    return _streamed(stream)
+    with _open_stream(identity, cursor) as (stream, refusal):
+        if stream is None:
+            return _whole(farewell(refusal))
+        task = visible_task(task_id, identity)
+        if not task.status.is_final:
+            current().broadcaster.follow_task(stream, task)
+            return _streamed(stream)
+        current().broadcaster.leave(stream)
+        return _no_more() if cursor == task.revision else _whole(ending(task))
 
 
 @bp.get("/users/me/events")
 def my_events() -> Response:
     """All of the caller's tasks, new ones included."""
-    caller = stream_caller(ALL_TASKS)
-    if (refusal := _refusal(caller)) is not None:
-        return refusal
+    identity = stream_identity(ALL_TASKS)
+    if request.method == "HEAD":
+        return _whole(Frame(b"", b""))
     cursor = _cursor()
-    stream = _open_stream(caller, cursor)
-    broadcaster.follow_user(stream, caller.user_id, cursor)
-    return _streamed(stream)
+    with _open_stream(identity, cursor) as (stream, refusal):
+        if stream is None:
+            return _whole(farewell(refusal))
+        current().broadcaster.follow_user(stream, identity.user_id, cursor)
+        return _streamed(stream)
 
 
 @bp.post("/<task_id>/events")
 def task_ticket(task_id: str) -> Response:
     """A ticket for the task's stream."""
-    caller = current_caller()
-    visible_task(task_id, caller)
-    return _created(url_for("events.task_events", task_id=task_id), issue_ticket(task_id, caller))
+    identity = current_identity()
+    visible_task(task_id, identity)
+    return _created(url_for(".task_events", task_id=task_id), task_id, identity)
 
 
 @bp.post("/users/me/events")
 def my_ticket() -> Response:
     """A ticket for the stream of all of the caller's tasks."""
-    return _created(url_for("events.my_events"), issue_ticket(ALL_TASKS, current_caller()))
+    return _created(url_for(".my_events"), ALL_TASKS, current_identity())
 
 
 def _cursor() -> int | None:
@@ -68,21 +78,28 @@ def _cursor() -> int | None:
     return sse.cursor(request.headers.get("Last-Event-ID", query))
 
 
-def _refusal(caller: Caller) -> Response | None:
-    """Why there is nothing to stream: a HEAD; or a cap, as a 200 since at a 503 a browser gives up for good."""
-    if request.method == "HEAD":
-        return _whole(Frame(b"", b""))
-    reason = broadcaster.hub.refusal(caller.user_id)
-    return _whole(farewell(reason)) if reason else None
+@contextmanager
+def _open_stream(identity: Identity, cursor: int | None) -> Iterator[tuple[Stream | None, str]]:
+    """A stream with a place of its own, or why there is none; the place is given back if anything goes wrong.
 
-
-def _open_stream(caller: Caller, cursor: int | None) -> Stream:
+    A cap is a 200 since at a 503 a browser gives up for good.
+    """
+    broadcaster = current().broadcaster
     # Spread, so that streams which were opened together do not all come back together.
-    max_age = current_app.config["STREAM_MAX_AGE"] * random.uniform(0.9, 1.0)  # noqa: S311
-    lifetime = caller.expires_at - time.time()
-    reason = "expired" if lifetime < max_age else "max_age"
-    deadline = broadcaster.hub.clock() + min(lifetime, max_age)
-    return broadcaster.open_stream(request.environ, caller.user_id, cursor, deadline, reason)
+    seconds = current().settings["STREAM_MAX_AGE"] * random.uniform(0.9, 1.0)  # noqa: S311
+    reason = "max_age"
+    if identity.expires_at is not None and identity.expires_at - time.time() < seconds:
+        seconds, reason = identity.expires_at - time.time(), "expired"
+    terms = Terms(identity.user_id, identity.is_admin, cursor, broadcaster.deadline(seconds), reason)
+    opened = broadcaster.open_stream(request.environ, terms)
+    if isinstance(opened, str):
+        yield None, opened
+        return
+    try:
+        yield opened, ""
+    except BaseException:
+        broadcaster.leave(opened)
+        raise
 
 
 def _no_more() -> Response:
@@ -100,7 +117,8 @@ def _streamed(stream: Stream) -> Response:
     return Response(stream, headers=HEADERS, content_type=sse.CONTENT_TYPE)  # type: ignore[arg-type]
 
 
-def _created(path: str, ticket: Ticket) -> Response:
+def _created(path: str, stream: str, identity: Identity) -> Response:
+    ticket = tickets.issue(current().ticket_key, stream, identity)
     url = f"{path}?ticket={ticket.text}"
     expires_at = dt.datetime.fromtimestamp(int(ticket.expires_at), dt.UTC)
     body = orjson.dumps({"url": url, "expires_at": expires_at}, option=orjson.OPT_UTC_Z)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from .. import schema
+from ..database import schema
 from ..errors import UnavailableError
-from ..extensions import broadcaster, store
+from ..state import current
 
 bp = Blueprint("health", __name__)
 
@@ -20,9 +20,9 @@ def healthz() -> Response:
 @bp.get("/readyz")
 def readyz() -> Response:
     """The database answers, its schema is the one of this version, and the change feed works."""
-    if trouble := schema.trouble(store.engine):
+    if trouble := schema.trouble(current().store):
         raise UnavailableError(trouble)
-    if not broadcaster.feed.connected:
+    if not current().broadcaster.is_connected:
         raise UnavailableError("The change feed is not connected: open bars move late.")
     return _ok()
 

@@ -1,4 +1,4 @@
-"""The three JSON endpoints of the specification. Knows neither SQL nor sockets."""
+"""The three JSON endpoints of the specification."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 
 from flask import Blueprint, Response, request, url_for
 
-from ..auth import current_caller, permitted, visible_task
+from ..auth.access import current_identity, permitted, visible_task
+from ..auth.identity import Identity
+from ..database.models import BIGINT_MAX, Snapshot
 from ..errors import BadParameterError, NotFoundError
-from ..extensions import broadcaster, store
-from ..models import BIGINT_MAX, Snapshot
+from ..state import current
 
-bp = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+bp = Blueprint("tasks", __name__)
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -27,31 +28,38 @@ _WAIT = re.compile(r"wait *= *\"?([0-9]{1,9})\"?", re.IGNORECASE)
 @bp.get("/<task_id>/status")
 def status(task_id: str) -> Response:
     """One task; with `Prefer: wait`, once it differs from what the client has."""
-    caller = current_caller()
-    task = visible_task(task_id, caller)
+    identity = current_identity()
+    task = visible_task(task_id, identity)
     wait = _preferred_wait()
-    if wait is not None and not task.status.is_final and _client_has(task):
-        broadcaster.wait_for_news(task, caller.user_id, wait)
-        task = visible_task(task_id, caller)
-    response = _task_response(task)
-    if wait is not None:
-        response.headers["Preference-Applied"] = f"wait={wait}"
+    if wait is None or (asked := _asked_for_news(task, identity, wait)) is None:
+        return _task_response(task)
+    response = _task_response(visible_task(task_id, identity) if asked else task)
+    response.headers["Preference-Applied"] = f"wait={wait}"
     return response
+
+
+def _asked_for_news(task: Snapshot, identity: Identity, wait: int) -> bool | None:
+    """Wait for news of a task that the client has; whether it is to be read again, None where waiting is refused."""
+    if task.status.is_final or not _client_has(task):
+        return False
+    waited = current().broadcaster.wait_for_news(request.environ, task, identity.user_id, wait)
+    return True if waited else None
 
 
 @bp.get("/users/me")
 def my_tasks() -> Response:
     """A page of the caller's tasks, newest first."""
-    caller = current_caller()
+    identity = current_identity()
     skip = _whole_number("skip", 0, minimum=0)
     limit = min(_whole_number("limit", DEFAULT_LIMIT, minimum=1), MAX_LIMIT)
     if skip > BIGINT_MAX:
         raise BadParameterError("skip must be a whole number of at most 64 bits.")
-    tasks = store.tasks_of(caller.user_id, skip, limit + 1)
+    store = current().store
+    tasks = store.tasks_of(identity.user_id, skip, limit + 1)
     body = b"[" + b",".join(task.json for task in tasks[:limit]) + b"]"
     response = Response(body, headers=HEADERS, content_type="application/json")
     pages = {"next": (skip + limit, limit)} if len(tasks) > limit else {}
-    if skip and (tasks or store.tasks_of(caller.user_id, max(0, skip - limit), 1)):
+    if skip and (tasks or store.tasks_of(identity.user_id, max(0, skip - limit), 1)):
         pages["prev"] = (max(0, skip - limit), min(limit, skip))
     if pages:
         response.headers["Link"] = _links(pages)
@@ -61,9 +69,9 @@ def my_tasks() -> Response:
 @bp.get("/learning-paths/<learning_path_id>")
 def latest_of_learning_path(learning_path_id: str) -> Response:
     """The newest task of a learning path."""
-    caller = current_caller()
+    identity = current_identity()
     number = _id(learning_path_id)
-    return _task_response(permitted(store.latest_of_learning_path(number), caller))
+    return _task_response(permitted(current().store.latest_of_learning_path(number), identity))
 
 
 def _task_response(task: Snapshot) -> Response:
@@ -112,5 +120,5 @@ def _id(text: str) -> int:
 def _links(pages: dict[str, tuple[int, int]]) -> str:
     """The pages beside this one, each given as skip and limit, as web links (RFC 8288)."""
     return ", ".join(
-        f'<{url_for("tasks.my_tasks", skip=skip, limit=limit)}>; rel="{rel}"' for rel, (skip, limit) in pages.items()
+        f'<{url_for(".my_tasks", skip=skip, limit=limit)}>; rel="{rel}"' for rel, (skip, limit) in pages.items()
     )

@@ -15,8 +15,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 from flask_jwt_extended import create_access_token
 
-from .. import schema
-from ..extensions import store
+from ..database import schema
+from ..state import current
 from .children import ChildEndedError, Children
 
 USER_ID = 123
@@ -60,7 +60,7 @@ def command(port: int | None, folder: Path | None) -> None:
     The worker makes study decks from the documentation of Python's standard library. Nothing needs to be set up;
     settings, if there are any, are respected. Ctrl-C ends everything that was started.
     """
-    if trouble := schema.trouble(store.engine):
+    if trouble := schema.trouble(current().store):
         raise click.ClickException(trouble)
     token = _token()
     url = f"http://{HOST}:{_choose_port(port)}"

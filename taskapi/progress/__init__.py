@@ -8,20 +8,19 @@ with progress.task(user_id=123, kind="full_path_gen") as task:
 
 from __future__ import annotations
 
-import datetime as dt
-import secrets
 from typing import Any
 
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError
 
 from ..config import instance_path, load
-from ..models import TaskStatus
-from ..store import Attempt, Store
+from ..database.models import TaskStatus
+from ..database.store import Attempt, Store
 from . import values, writer
 from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
 from .processes import writer_for
+from .rows import new_row
 from .task import Run, Task
 from .writer import Writer
 
@@ -65,14 +64,15 @@ class Progress:
         Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
         `DatabaseUnavailable` after `START_SECONDS`.
         """
-        row = {
-            "task_id": _new_task_id(kind, user_id) if task_id is None else values.task_id("task_id", task_id),
-            "user_id": values.integer("user_id", user_id),
-            "learning_path_id": _unless_none(values.integer, "learning_path_id", learning_path_id),
-            "status": values.first_status("status", status),
-            "stage": _unless_none(values.text, "stage", stage),
-            "total_items": _unless_none(values.count, "total_items", total_items),
-        }
+        row = new_row(
+            user_id=user_id,
+            kind=kind,
+            learning_path_id=learning_path_id,
+            total_items=total_items,
+            stage=stage,
+            task_id=task_id,
+            status=status,
+        )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
         except IntegrityError:
@@ -141,13 +141,3 @@ def _attempt(store: Store, task_id: str) -> Attempt:
     if attempt is None:
         raise TaskNotFound(task_id)
     return attempt
-
-
-def _new_task_id(kind: str, user_id: int) -> str:
-    now = dt.datetime.now(dt.UTC)
-    name = f"{values.word('kind', kind)}_{user_id}_{now:%Y%m%dT%H%M%SZ}_{secrets.token_hex(8)}"
-    return values.task_id("kind", name)
-
-
-def _unless_none(check: Any, name: str, value: Any) -> Any:
-    return None if value is None else check(name, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models import TaskStatus
+from ..database.models import TaskStatus
 
 
 class ProgressError(Exception):

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
-from ..models import TaskStatus
-from ..store import Attempt, Report
+from ..database.models import TaskStatus
+from ..database.store import Attempt, Report
 from .errors import TaskClosed
 from .loops import InnerLoop, Loop
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.exc import DataError, IntegrityError
 
-from ..store import Report
+from ..database.store import Report
 
 # Said of data: a sum past 64 bits, a text for which the database's encoding has no bytes.
 REFUSALS = (DataError, IntegrityError, OverflowError, UnicodeError)

@@ -10,7 +10,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ..models import BIGINT_MAX, TaskStatus
+from ..database.models import BIGINT_MAX, TaskStatus
 from . import values
 from .errors import ProgressError
 from .ledger import Ledger

@@ -6,7 +6,7 @@ import re
 from numbers import Integral, Real
 from typing import Any
 
-from ..models import BIGINT_MAX, TASK_ID_LENGTH, TaskStatus
+from ..database.models import BIGINT_MAX, TASK_ID_LENGTH, TaskStatus
 
 # No database stores these: PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -18,10 +18,11 @@ from weakref import WeakSet
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from .. import database, schema
-from ..models import TaskStatus
-from ..reader import Reader
-from ..store import AttemptKey, Report, Store
+from ..database import schema
+from ..database.connections import dialect_of, open_engine
+from ..database.models import TaskStatus
+from ..database.reader import Reader
+from ..database.store import AttemptKey, Report, Store
 from .errors import DatabaseUnavailable, TaskClosed
 from .ledger import Draft, Ledger
 from .refusals import REFUSALS, acceptable
@@ -104,8 +105,9 @@ class Writer:
         """The store; an embedded database is brought up to date first, since a worker may come before the server."""
         with self._talking:
             if self._store is None:
-                engine = database.open_engine(self._url)
-                schema.upgrade_embedded(engine)
+                engine = open_engine(self._url)
+                if dialect_of(self._url).is_embedded:
+                    schema.upgrade(engine)
                 self._store = Store(engine)
             return self._store
 
@@ -308,7 +310,7 @@ class Writer:
         SQLite keeps a process's locks in its memory, which a child inherits without owning them: it would wait for
         its parent's transaction for ever, or lose what it writes when the parent closes the file.
         """
-        self._quiet = self._url.drivername == "sqlite" and self._talking.acquire(timeout=FORK_SECONDS)
+        self._quiet = dialect_of(self._url).is_embedded and self._talking.acquire(timeout=FORK_SECONDS)
         if self._quiet and self._store is not None:
             self._store.close()
 

@@ -1,9 +1,9 @@
 /** The page at `/`: the caller's tasks over one stream, their history by pages. Text from tasks is only ever text. */
 
-import { count, duration, follow, isFinal, title, words } from "./task-progress.js";
+import { subject } from "./requests.js";
+import { count, duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
 
-/** @typedef {import("./task-progress.js").Task} Task */
-/** @typedef {import("./task-progress.js").TaskProgress} TaskProgress */
+/** @import { Connection, Task } from "./types.js" */
 
 const TOKEN = "taskapi.token";
 const CONNECTIONS = { live: "Live", polling: "Updating every few seconds", lost: "No connection. Trying again…" };
@@ -48,10 +48,10 @@ function facts(task) {
 
 /** A list entry: the bar, and details that open by a click anywhere on it. */
 class Card {
+  asked = 0;
   #described = "";
 
-  /** @param {TaskProgress} [bar] */
-  constructor(bar = /** @type {TaskProgress} */ (document.createElement("task-progress"))) {
+  constructor(bar = new TaskProgress()) {
     this.bar = bar;
     this.time = make("time");
     this.summary = make("summary", {}, make("span", { textContent: "Details" }), this.time);
@@ -102,6 +102,7 @@ const cards = new Map();
 let unfollow;
 /** @type {string | undefined} */
 let older = API; // the page of the list that comes next
+let moment = 0;
 
 /** @param {Task} task */
 const isWaiting = ({ status }) => status === "pending" || status === "queued";
@@ -110,18 +111,18 @@ const isWaiting = ({ status }) => status === "pending" || status === "queued";
 const inOrder = (a, b) =>
   Number(isWaiting(a)) - Number(isWaiting(b)) || Date.parse(b.created_at) - Date.parse(a.created_at) || b.id - a.id;
 
-/** @param {Task} task */
-function take(task) {
-  let card = cards.get(task.task_id);
-  // A page of the history may be older than what the stream has brought meanwhile.
-  if (card && Date.parse(task.updated_at) < Date.parse(card.task.updated_at)) return;
-  if (!card) cards.set(task.task_id, (card = new Card()));
+/** What was asked for before the stream brought something newer is old. @param {Task} task @param {number} [asked] */
+function take(task, asked = ++moment) {
+  const card = cards.get(task.task_id) ?? new Card();
+  if (asked < card.asked) return;
+  cards.set(task.task_id, card);
+  card.asked = asked;
   card.bar.task = task;
   card.show();
   place(card);
 }
 
-/** Put a card where it belongs, and leave it alone if it is there. @param {Card} card */
+/** Put a card where it belongs. @param {Card} card */
 function place({ item, task }) {
   const list = find(isFinal(task) ? "#history ul" : "#active ul");
   const next = [...list.children].find((other) => other !== item && inOrder(taskOf(other), task) > 0) ?? null;
@@ -159,17 +160,18 @@ function sift() {
 /** Bring a page of the list. @param {string} url */
 async function load(url) {
   const token = sessionStorage.getItem(TOKEN);
+  const asked = ++moment;
   const response = await fetch(url, { headers: { Authorization: `Bearer ${token}` } });
   if (!response.ok) return;
   const tasks = await response.json();
   if (sessionStorage.getItem(TOKEN) !== token) return; // signed out meanwhile
   if (url === older) older = /<([^>]*)>;\s*rel="next"/.exec(response.headers.get("Link") ?? "")?.[1];
-  tasks.forEach(take);
+  for (const task of tasks) take(task, asked);
   find("#tasks").hidden = false;
   sift();
 }
 
-/** @param {import("./task-progress.js").Connection} state */
+/** @param {Connection} state */
 function connected(state) {
   Object.assign(find("#connection"), { textContent: CONNECTIONS[state] }).dataset.state = state;
   // Not before there is a connection: what changes between the list and the stream's first frame would be missed.
@@ -180,11 +182,11 @@ function connected(state) {
 
 function start() {
   for (const name of ["#sign-in", "#sign-out"]) find(name).hidden = name === "#sign-in";
-  find("#user").textContent = subject() ?? "123";
+  find("#user").textContent = subject(sessionStorage.getItem(TOKEN));
   find("#connection").textContent = "Connecting…";
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
-    onsnapshot: take,
+    onsnapshot: (task) => take(task),
     onconnection: connected,
     onerror: ({ status, message }) => stop(status === 401 ? REFUSED : message),
   });
@@ -204,16 +206,6 @@ function stop(reason = "") {
   find("#sign-in").hidden = false;
   find("#refusal").textContent = reason;
   find("#token").focus();
-}
-
-/** The user id that the token names, for the example. */
-function subject() {
-  try {
-    const [, claims] = (sessionStorage.getItem(TOKEN) ?? "").split(".");
-    return String(JSON.parse(atob(claims.replace(/-/g, "+").replace(/_/g, "/"))).sub);
-  } catch {
-    return null;
-  }
 }
 
 /** Take the token out of `#token=…`: it must not stay in the address bar, the history or a bookmark. */
@@ -238,7 +230,7 @@ find("#filter").addEventListener("change", sift);
 find("#older").addEventListener("click", () => older && load(older).catch(() => {}));
 find("#lookup").addEventListener("submit", (event) => {
   event.preventDefault();
-  const bar = /** @type {TaskProgress} */ (document.createElement("task-progress"));
+  const bar = new TaskProgress();
   const taskId = /** @type {HTMLInputElement} */ (find("#task-id")).value.trim();
   bar.src = new URL(`../${encodeURIComponent(taskId)}`, new URL(API, location.href)).href;
   bar.token = () => sessionStorage.getItem(TOKEN);

@@ -1,9 +1,10 @@
-"""The way from a changed row to the open streams of this process: feed, then store, then hub. Knows no request."""
+"""The way from a changed row to the open streams of this process: feed, then store, then hub."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -12,106 +13,148 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import metrics
-from ..models import Snapshot
-from ..store import LATE_COMMIT_SECONDS, Store
+from ..database.models import Snapshot
+from ..database.store import Store
 from .feed import Feed, open_feed
-from .hub import Hub, Stream
-from .sockets import Poller, QueueStream, SocketStream, Waiter, can_take_over
+from .hub import LATE_COMMIT_SECONDS, Hub, Places, Stream, Terms
+from .queues import QueueStream, Waiter, capacity
+from .sockets import Poller, SocketStream, can_take_over
 
 log = logging.getLogger(__name__)
 
-# The net under the feed: so often, every watched row is compared with what its streams have.
+# The net under the feed: so often, every followed row is compared with what its streams have.
 SWEEP_SECONDS = 10.0
+# A row that a sweep misses is looked for once more: while a backup is restored, a table is empty for a moment.
+CONFIRM_SECONDS = 2.0
 RETRY_SECONDS = 1.0
-# Rows read at a time.
+# Rows, and keys of rows, read at a time.
 BATCH = 500
+KEYS_BATCH = 5_000
+MICROSECONDS = 1_000_000
+# A cursor may be ahead of the database's clock by as much: after a failover another machine's clock counts.
+CLOCK_STEP = MICROSECONDS
+# How many requests a process holds at a time: each costs a greenlet, of which gunicorn allows a thousand.
+MAX_WAITS = 250
 
 
 class Broadcaster:
     """Keeps the streams of one process up to date, in two threads (greenlets under gevent) that start when needed."""
 
-    def __init__(self, store: Store, max_streams: int, max_streams_per_user: int) -> None:
-        self.hub = Hub(max_streams, max_streams_per_user, pause=lambda: time.sleep(0))
-        self.feed: Feed = open_feed(store, self)
+    def __init__(self, store: Store, streams: Places, max_waits_per_user: int, max_thread_streams: int | None) -> None:
+        waits = Places(MAX_WAITS, max_waits_per_user)
+        self._hub = Hub(streams, waits, pause=lambda: time.sleep(0))
+        self._feed: Feed = open_feed(store, self)
         self._store = store
+        self._max_thread_streams = max_thread_streams
         self._lock = threading.Lock()
         self._started = False
         self._poller: Poller | None = None
-        self._changed_ids: set[int] = set()
+        self._changed: dict[int, int] = {}  # whose each is, by id
+        self._missing: set[int] = set()
         self._gap = self._failed = False
         self._wake = threading.Event()
         self._swept_at = time.monotonic()
 
     def start(self) -> None:
-        """Begin to watch the database; again does nothing."""
+        """Begin to follow the database; again does nothing."""
         with self._lock:
             if self._started:
                 return
             self._started = True
-        threading.Thread(target=self.feed.run, name="taskapi-feed", daemon=True).start()
+        threading.Thread(target=self._feed.run, name="taskapi-feed", daemon=True).start()
         threading.Thread(target=self._run, name="taskapi-broadcaster", daemon=True).start()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether changes are heard of at once."""
+        return self._feed.connected
 
     # What a request asks for.
 
-    def open_stream(self, environ: dict[str, Any], *state: Any) -> Stream:
-        """A stream for the client of this request, not yet following anything."""
-        if not can_take_over(environ):
-            return QueueStream(self.hub.leave, *state)
-        if self._poller is None:
-            self._poller = Poller()
-        return SocketStream(environ, self._poller, self.hub.leave, *state)
+    def open_stream(self, environ: dict[str, Any], terms: Terms) -> Stream | str:
+        """A stream for the client of this request, not yet following anything; or why there is no place for one.
+
+        Whoever has it and does not let it follow gives its place back by `leave`.
+        """
+        stream: Stream
+        if can_take_over(environ):
+            self._poller = self._poller or Poller()
+            stream, most = SocketStream(environ, self._poller, self._hub.leave, terms), sys.maxsize
+        else:
+            stream, most = QueueStream(self._hub.leave, terms), capacity(environ, self._max_thread_streams)
+        return self._hub.admit(stream, most) or stream
+
+    def leave(self, stream: Stream) -> None:
+        """Forget a stream, and give back its place."""
+        self._hub.leave(stream)
+
+    def deadline(self, seconds: float) -> float:
+        """The moment so many seconds from now, by the clock that ends streams."""
+        return self._hub.clock() + seconds
 
     def follow_task(self, stream: Stream, task: Snapshot) -> None:
         """Let a stream follow a task whose row was just read."""
         self.start()
-        self._read_soon({task.id} if self.hub.watch_task(task, stream) else set())
+        self._read_soon({task.id: task.user_id} if self._hub.follow_task(task, stream) else {})
 
     def follow_user(self, stream: Stream, user_id: int, cursor: int | None) -> None:
-        """Let a stream follow all of a user's tasks, from those that are not final."""
-        self.start()
-        self.hub.watch_user(user_id, self._store.last_revision(), stream)
-        self._wake.set()
-        try:
-            self.hub.introduce(stream, self._store.followed_by(user_id, cursor))
-        except SQLAlchemyError:
-            self.hub.leave(stream)
-            raise
+        """Let a stream follow all of a user's tasks, from those that are not final.
 
-    def wait_for_news(self, task: Snapshot, user_id: int, seconds: float) -> None:
-        """Wait until a task differs from this snapshot, or so many seconds; holds no connection meanwhile."""
-        if self.hub.closing:
-            return
-        waiter = Waiter(user_id, task.revision, self.hub.clock() + 2 * seconds, "max_age")
-        self.follow_task(waiter, task)
+        Given a cursor, also from those that ended after it; one that lies ahead of the database's clock counts as none.
+        """
+        self.start()
+        began = self._store.clock()
+        self._hub.follow_user(user_id, began, stream)
+        self._wake.set()
+        late = LATE_COMMIT_SECONDS * MICROSECONDS
+        ended = self._store.keys_ended_lately(user_id, began - 2 * late)
+        self._hub.recall(stream, {key.id: key.revision for key in ended})
+        tasks = self._store.active_of(user_id)
+        if cursor is not None and cursor <= began + CLOCK_STEP:
+            tasks += self._store.ended_since(user_id, max(0, cursor - late))
+        if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision)):
+            self.gap()
+
+    def wait_for_news(self, environ: dict[str, Any], task: Snapshot, user_id: int, seconds: float) -> bool:
+        """Wait until a task differs from this snapshot, or so many seconds; holds no connection meanwhile.
+
+        False, at once, if the user or the process holds as many requests as may be.
+        """
+        waiter = Waiter(Terms(user_id, False, task.revision, self.deadline(2 * seconds), "max_age"))
+        most = capacity(environ, self._max_thread_streams)
+        if self._hub.admit(waiter, most) is not None:
+            return False
         try:
+            self.follow_task(waiter, task)
             waiter.wait(seconds)
         finally:
-            self.hub.leave(waiter)
+            self._hub.leave(waiter)
+        return True
 
     def close(self) -> None:
         """Say bye to all: the process is about to stop."""
-        self.hub.close("shutdown")
+        self._hub.close("shutdown")
 
     # What the feed says.
 
     def changed(self, keys: Iterable[tuple[int, int]]) -> None:
-        """These tasks have changed: read again those that are watched."""
-        if watched := self.hub.watched(keys):
-            self._read_soon(watched)
+        """These tasks, given as `(id, user_id)`, have changed: read again those that are followed."""
+        if followed := self._hub.followed(keys):
+            self._read_soon(followed)
 
     def gap(self) -> None:
-        """Anything may have changed: compare all that is watched."""
+        """Anything may have changed: compare all that is followed."""
         self._gap = True
         self._wake.set()
 
-    def _read_soon(self, ids: set[int]) -> None:
+    def _read_soon(self, changed: dict[int, int]) -> None:
         with self._lock:
-            self._changed_ids |= ids
+            self._changed |= changed
         self._wake.set()
 
-    def _take_changed_ids(self) -> set[int]:
+    def _take_changed(self) -> dict[int, int]:
         with self._lock:
-            changed, self._changed_ids = self._changed_ids, set()
+            changed, self._changed = self._changed, {}
         return changed
 
     # The loop.
@@ -122,8 +165,18 @@ class Broadcaster:
             self._wake.wait(timeout)
             self._wake.clear()
             self._read_patiently()
-            timeout = self.hub.tick()
-            self.feed.want(self.hub.is_watched)
+            timeout = self._timeout(self._hub.tick())
+            self._feed.want(self._hub.is_followed)
+
+    def _timeout(self, timer: float | None) -> float | None:
+        if not self._hub.is_followed:
+            return timer
+        sweep = max(0.0, self._swept_at + self._sweep_pause - time.monotonic())
+        return sweep if timer is None else min(timer, sweep)
+
+    @property
+    def _sweep_pause(self) -> float:
+        return CONFIRM_SECONDS if self._missing else SWEEP_SECONDS
 
     def _read_patiently(self) -> None:
         try:
@@ -139,46 +192,62 @@ class Broadcaster:
             self._failed = False
 
     def _read_again(self) -> None:
-        if self._gap or (self.hub.is_watched and time.monotonic() - self._swept_at > SWEEP_SECONDS):
+        due = time.monotonic() - self._swept_at >= self._sweep_pause
+        if self._gap or (due and self._hub.is_followed):
             self._sweep()
-        changed = self._take_changed_ids()
+        changed = self._take_changed()
         try:
             while changed:
-                batch = set(itertools.islice(changed, BATCH))
+                batch = dict(itertools.islice(changed.items(), BATCH))
                 self._publish(batch)
-                changed -= batch
+                changed = {task: user for task, user in changed.items() if task not in batch}
         except SQLAlchemyError:
             self._read_soon(changed)
             raise
 
-    def _publish(self, ids: set[int]) -> None:
+    def _publish(self, changed: Iterable[int]) -> None:
         started = time.monotonic()
-        tasks = self._store.by_ids(ids)
+        tasks = self._store.by_ids(changed)
         for task in tasks:
-            self.hub.publish(task)
-        for task_id in ids - {task.id for task in tasks}:
-            self.hub.gone(task_id)
+            if not self._hub.publish(task):
+                self.gap()  # read before a newer one was published, or it went back: the sweep can tell
+        for task_id in set(changed) - {task.id for task in tasks}:
+            self._hub.gone(task_id)
         metrics.feed_lag.set(time.monotonic() - started)
+
+    # The net.
 
     def _sweep(self) -> None:
         """Find, by comparing revisions, what changed without a word from the feed."""
         self._gap, started = False, time.monotonic()
         try:
-            self._read_soon(self._outdated(started - self._swept_at + LATE_COMMIT_SECONDS))
+            self._compare(started - self._swept_at)
         except SQLAlchemyError:
             self._gap = True
             raise
         self._swept_at = started
 
-    def _outdated(self, seconds: float) -> set[int]:
-        known = {**self.hub.user_revisions(), **self.hub.task_revisions()}
-        ids = list(known)
-        for start in range(0, len(ids), BATCH):
-            batch = ids[start : start + BATCH]
-            current = self._store.revisions(batch)
-            known.update({task: -1 for task in batch if current.get(task) != known[task]})
-        outdated = {task for task, revision in known.items() if revision == -1}
-        if floors := self.hub.user_floors():
-            keys = self._store.keys_followed_by(floors, seconds)
-            outdated |= {task for task, user, revision in keys if known.get(task, floors[user]) < revision}
-        return outdated
+    def _compare(self, seconds: float) -> None:
+        now = self._store.clock()
+        late = LATE_COMMIT_SECONDS * MICROSECONDS
+        known = self._hub.revisions()
+        found = {key.id: key for start in range(0, len(known), KEYS_BATCH) for key in self._keys(known, start)}
+        missing = known.keys() - found.keys()
+        for task_id in missing & self._missing:
+            self._hub.gone(task_id)
+        self._missing = missing - self._missing
+        self._hub.disown({task: key.user_id for task, key in found.items()})
+        went_back = {task for task, key in found.items() if key.revision < known[task]}
+        self._hub.start_over(went_back)
+        changed = {task: key.user_id for task, key in found.items() if key.revision != known[task]}
+        users = self._hub.users()
+        since = now - int(seconds * MICROSECONDS) - late
+        keys = self._store.keys_of_users(users, since) if users else []
+        changed |= {key.id: key.user_id for key in keys if self._hub.is_news(*key)}
+        for user_id in users if went_back else ():  # rows that are unknown here may be back as well
+            changed |= {task.id: user_id for task in self._store.active_of(user_id)}
+        self._hub.forget_ended(now - 2 * late - int(seconds * MICROSECONDS))
+        self._read_soon(changed)
+
+    def _keys(self, known: Iterable[int], start: int) -> list[Any]:
+        return self._store.keys_of_ids(itertools.islice(known, start, start + KEYS_BATCH))

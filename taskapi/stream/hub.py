@@ -1,7 +1,10 @@
-"""Who watches which task, and how far they are. Knows no database, no socket, no Flask: snapshots in, frames out.
+"""Who follows which task, and how far they are: snapshots in, frames out.
 
 Two kinds of topic: a task's (its streams end with the task) and a user's (all of the user's tasks; no end). One
 frame is encoded per change and topic, and given to every stream of it.
+
+Who is up to date is told by equality: a revision that differs from a stream's is news to it. After a restore the rows
+are older than what was sent; the sweep finds that and starts the topic over.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from .. import metrics
-from ..models import Snapshot
+from ..database.models import Snapshot
 from . import sse
 from .sse import KEEP_ALIVE, Frame
 
@@ -29,25 +33,41 @@ STALL_SECONDS = 30.0
 # Milliseconds until a browser comes back after a planned close, spread so that not all come at once.
 RETRY_RANGE = (500, 3000)
 BUSY_RETRY = 30_000
-# How many streams get a frame before other work of the process may run.
+# How many streams get a frame, and how many frames one stream, before other work of the process may run.
 STREAMS_PER_TURN = 256
+FRAMES_PER_TURN = 100
+# A transaction may commit so many seconds after its revision was drawn: a user's topic remembers for twice as long
+# which tasks have ended, so that none of them is shown as news.
+LATE_COMMIT_SECONDS = 60
+
+
+class Terms(NamedTuple):
+    """On what terms a stream is open: for whom, what its client has, and when (by the hub's clock) it ends, and why."""
+
+    user_id: int
+    is_admin: bool
+    cursor: int | None
+    deadline: float
+    deadline_reason: str
 
 
 class Stream(ABC):
     """One open connection. The hub keeps its book in the first attributes; subclasses deliver bytes."""
 
-    __slots__ = ("cursor", "deadline", "deadline_reason", "last_frame", "topic", "user_id")
+    __slots__ = ("cursor", "deadline", "deadline_reason", "is_admin", "last_frame", "places", "topic", "user_id")
 
-    # Whether it takes one of the places that the caps count.
-    is_counted = True
+    # A held request is no stream that operators count.
+    is_held = False
 
-    def __init__(self, user_id: int, cursor: int | None, deadline: float, deadline_reason: str) -> None:
-        self.user_id = user_id  # who opened it, for the cap
-        self.cursor = -1 if cursor is None else cursor
-        self.deadline = deadline  # by the hub's clock
-        self.deadline_reason = deadline_reason
+    def __init__(self, terms: Terms) -> None:
+        self.user_id = terms.user_id
+        self.is_admin = terms.is_admin
+        self.cursor = -1 if terms.cursor is None else terms.cursor
+        self.deadline = terms.deadline
+        self.deadline_reason = terms.deadline_reason
         self.last_frame = 0.0
         self.topic: Topic | None = None
+        self.places: Places | None = None
 
     @abstractmethod
     def send(self, key: int, frame: Frame) -> None:
@@ -66,32 +86,88 @@ class Stream(ABC):
         """Leave the hub and close at once."""
 
 
-class Topic:
-    """The streams that follow one task, or all tasks of one user."""
+class Places:
+    """How many may be open at a time: in the process, and of one user."""
 
-    __slots__ = ("floor", "home", "key", "last_id", "newest", "revisions", "streams")
+    __slots__ = ("_by_user", "_most", "_most_per_user", "total")
 
-    def __init__(self, key: int, home: dict[int, Topic], floor: int) -> None:
-        self.key = key
-        self.home = home
-        self.floor = floor  # the revision at which following began
-        self.streams: set[Stream] = set()
-        self.revisions: dict[int, int] = {}  # of each task, the newest that was sent
-        self.newest: Snapshot | None = None
-        self.last_id = 0
+    def __init__(self, most: int, most_per_user: int) -> None:
+        self._most = most
+        self._most_per_user = most_per_user
+        self._by_user: Counter[int] = Counter()
+        self.total = 0
 
-    def is_news(self, snapshot: Snapshot) -> bool:
-        """Whether this is newer than what the topic's streams have; if so, remember it."""
-        if self.revisions.get(snapshot.id, -1) >= snapshot.revision:
+    def take(self, user_id: int, most: int) -> bool:
+        """Take a place, of so many at most, if there is one."""
+        if self.total >= min(most, self._most) or self._by_user[user_id] >= self._most_per_user:
             return False
-        self.revisions[snapshot.id] = snapshot.revision
-        self.newest = snapshot
+        self._by_user[user_id] += 1
+        self.total += 1
         return True
 
-    def is_history(self, snapshot: Snapshot) -> bool:
-        """Whether a task ended before anybody followed it here."""
-        unknown = snapshot.id not in self.revisions
-        return unknown and snapshot.status.is_final and snapshot.revision <= self.floor
+    def give_back(self, user_id: int) -> None:
+        """Give up a place."""
+        self.total -= 1
+        self._by_user[user_id] -= 1
+        if not self._by_user[user_id]:
+            del self._by_user[user_id]
+
+
+class Topic:
+    """The streams that follow the same; `home` is where the hub finds them by `key`."""
+
+    __slots__ = ("home", "key", "streams")
+
+    def __init__(self, key: int, home: dict[int, Any]) -> None:
+        self.key = key
+        self.home = home
+        self.streams: set[Stream] = set()
+
+
+class TaskTopic(Topic):
+    """The streams that follow one task, and the newest snapshot that they were given."""
+
+    __slots__ = ("has_stragglers", "newest")
+
+    def __init__(self, key: int, home: dict[int, Any], newest: Snapshot) -> None:
+        super().__init__(key, home)
+        self.newest = newest
+        # A stream was let in with another snapshot than the newest: whichever is right, it is to be read again.
+        self.has_stragglers = False
+
+
+class UserTopic(Topic):
+    """The streams that follow all tasks of one user, and of each task the revision that they have.
+
+    `active` are asked about at every sweep; `ended` only tell for a while what is no news any more.
+    """
+
+    __slots__ = ("active", "began", "ended", "last_id")
+
+    def __init__(self, key: int, home: dict[int, Any], began: int) -> None:
+        super().__init__(key, home)
+        self.began = began  # by the database's clock, of which revisions are made
+        self.active: dict[int, int] = {}
+        self.ended: dict[int, int] = {}
+        self.last_id = 0
+
+    def known(self, task_id: int) -> int:
+        """The revision of a task that the streams have, or -1."""
+        return self.active.get(task_id, self.ended.get(task_id, -1))
+
+    def remember(self, task: Snapshot) -> None:
+        """Note what the streams are given now."""
+        self.forget(task.id)
+        (self.ended if task.status.is_final else self.active)[task.id] = task.revision
+
+    def forget(self, task_id: int) -> None:
+        """Note that a task is gone, or that its row went back."""
+        self.active.pop(task_id, None)
+        self.ended.pop(task_id, None)
+
+    def is_history(self, task: Snapshot) -> bool:
+        """Whether a task ended long before anybody followed it here."""
+        return task.status.is_final and task.revision <= self.began - LATE_COMMIT_SECONDS * 1_000_000
 
 
 def ending(snapshot: Snapshot) -> Frame:
@@ -111,153 +187,229 @@ class Hub:
 
     def __init__(
         self,
-        max_streams: int,
-        max_streams_per_user: int,
+        streams: Places,
+        waits: Places,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock
-        self._max_streams = max_streams
-        self._max_streams_per_user = max_streams_per_user
+        self._streams = streams
+        self._waits = waits
         self._pause = pause
         self._lock = threading.RLock()
-        self._tasks: dict[int, Topic] = {}
-        self._users: dict[int, Topic] = {}
-        self._open: Counter[int] = Counter()  # streams by user
-        self._total = 0
+        self._tasks: dict[int, TaskTopic] = {}
+        self._users: dict[int, UserTopic] = {}
         self._timers: list[tuple[float, int, Stream]] = []
         self._numbers = itertools.count()
         self.closing: str | None = None  # why nobody is let in any more
 
     def __len__(self) -> int:
         """How many streams are open, held requests not counted."""
-        return self._total
+        return self._streams.total
 
     @property
-    def is_watched(self) -> bool:
+    def is_followed(self) -> bool:
         """Whether anybody, stream or held request, waits for news."""
         return bool(self._tasks or self._users)
 
     # Joining and leaving.
 
-    def watch_task(self, task: Snapshot, stream: Stream) -> bool:
-        """Let a stream follow a task; what is newer than its cursor is sent at once.
+    def admit(self, stream: Stream, most: int) -> str | None:
+        """Take a place for a stream, before anything is asked of the database; why there is none, else None.
 
-        True if nobody followed this task before: the caller must then have the row read again, because a change
-        between its own reading and this call was seen by nobody.
+        `most`: how many streams there may be where this one is served. The place is given back by `leave`.
+        """
+        places = self._waits if stream.is_held else self._streams
+        with self._lock:
+            reason = self.closing or (None if places.take(stream.user_id, most) else "busy")
+            if reason is None:
+                stream.places = places
+        if not stream.is_held:
+            metrics.streams_refused.labels(reason).inc() if reason else metrics.streams_open.inc()
+        return reason
+
+    def leave(self, stream: Stream, reason: str = "client") -> None:
+        """Forget a stream, and give back its place; it may have left already."""
+        with self._lock:
+            self._part(stream)
+            places, stream.places = stream.places, None
+            if places is None:
+                return
+            places.give_back(stream.user_id)
+        if not stream.is_held:
+            metrics.streams_open.dec()
+            metrics.streams_ended.labels(reason).inc()
+
+    def _part(self, stream: Stream) -> None:
+        topic = stream.topic
+        if topic is None:
+            return
+        stream.topic = None
+        topic.streams.discard(stream)
+        found: Topic | None = topic.home.get(topic.key)
+        if not topic.streams and found is topic:
+            del topic.home[topic.key]
+
+    def follow_task(self, task: Snapshot, stream: Stream) -> bool:
+        """Let a stream follow a task; what it does not have is sent at once.
+
+        True if the caller must have the row read again: nobody followed this task before, so that a change between
+        the caller's reading and this call was seen by nobody; or others have another snapshot of it.
         """
         with self._lock:
-            topic = self._join(self._tasks, task.id, stream)
-            first = topic.newest is None
-            if topic.is_news(task):
-                self._deliver(topic, task, ending(task))
-            elif topic.newest is not None and stream.cursor < topic.newest.revision:
-                metrics.frames_sent.inc()
-                self._give(topic, [stream], topic.newest, ending(topic.newest))
-            return first
+            topic = self._tasks.get(task.id)
+            is_first = topic is None or not self._keeps(topic, task)
+            if topic is None or is_first:
+                topic = TaskTopic(task.id, self._tasks, task)
+            self._join(topic, stream)
+            if task.revision > topic.newest.revision:
+                self._publish(topic, task)
+                return False
+            topic.has_stragglers = topic.has_stragglers or task.revision != topic.newest.revision
+            self._give(topic, [stream], task, ending(task))
+            return is_first or topic.has_stragglers
 
-    def watch_user(self, user_id: int, floor: int, stream: Stream) -> None:
-        """Let a stream follow all tasks of a user, from this revision on.
+    def follow_user(self, user_id: int, began: int, stream: Stream) -> None:
+        """Let a stream follow all tasks of a user, from this moment (of the database's clock) on.
 
         The caller reads those that are not final afterwards, and `introduce`s them.
         """
         with self._lock:
-            self._join(self._users, user_id, stream, floor)
+            topic = self._users.get(user_id) or UserTopic(user_id, self._users, began)
+            self._join(topic, stream)
 
-    def introduce(self, stream: Stream, tasks: Iterable[Snapshot]) -> None:
-        """Send a stream of a user the tasks that were read after it joined."""
+    def recall(self, stream: Stream, ended: Mapping[int, int]) -> None:
+        """Note tasks, by id and revision, that had ended before a stream of a user joined: they are no news to it."""
         with self._lock:
-            for task in tasks:
-                topic = stream.topic
-                if topic is None:
-                    return
-                if topic.revisions.get(task.id, -1) == task.revision:
-                    topic.last_id = max(topic.last_id, task.revision)
-                    metrics.frames_sent.inc()
-                    stream.send(task.id, Frame.of(sse.snapshot(task.revision, task.json)))
-                else:
-                    self._tell_user(topic, task)
+            topic = stream.topic
+            if isinstance(topic, UserTopic):
+                topic.ended |= {task: revision for task, revision in ended.items() if topic.known(task) == -1}
 
-    def _join(self, home: dict[int, Topic], key: int, stream: Stream, floor: int = 0) -> Topic:
-        topic = home.get(key)
-        if topic is None:
-            topic = home[key] = Topic(key, home, floor)
+    def introduce(self, stream: Stream, tasks: Sequence[Snapshot]) -> bool:
+        """Send a stream of a user the tasks that were read after it joined, a turn at a time.
+
+        False if the user's streams were given a newer one of any: it came meanwhile, or the row went back.
+        """
+        in_order = True
+        for start in range(0, len(tasks), FRAMES_PER_TURN):
+            if start:
+                self._pause()
+            with self._lock:
+                turn = tasks[start : start + FRAMES_PER_TURN]
+                in_order &= sum(self._introduce(stream, task) for task in turn) == len(turn)
+        return in_order
+
+    def _introduce(self, stream: Stream, task: Snapshot) -> bool:
+        topic = stream.topic
+        if not isinstance(topic, UserTopic):
+            return True  # it has left
+        if topic.known(task.id) < task.revision:
+            self._tell_user(topic, task)
+        elif topic.known(task.id) == task.revision:
+            topic.last_id = max(topic.last_id, task.revision)
+            metrics.frames_sent.inc()
+            stream.send(task.id, Frame.of(sse.snapshot(task.revision, task.json)))
+        return topic.known(task.id) == task.revision
+
+    def _join(self, topic: Topic, stream: Stream) -> None:
+        topic.home[topic.key] = topic
         topic.streams.add(stream)
         stream.topic = topic
         stream.last_frame = self.clock()
         self._set_timer(stream)
-        if stream.is_counted:
-            self._open[stream.user_id] += 1
-            self._total += 1
-            metrics.streams_open.inc()
-        return topic
-
-    def leave(self, stream: Stream, reason: str = "client") -> None:
-        """Forget a stream; it may have left already."""
-        with self._lock:
-            topic = stream.topic
-            if topic is None:
-                return
-            stream.topic = None
-            topic.streams.discard(stream)
-            if not topic.streams:
-                topic.home.pop(topic.key, None)
-            if stream.is_counted:
-                self._give_up_place(stream.user_id, reason)
-
-    def _give_up_place(self, user_id: int, reason: str) -> None:
-        metrics.streams_open.dec()
-        metrics.streams_ended.labels(reason).inc()
-        self._total -= 1
-        self._open[user_id] -= 1
-        if not self._open[user_id]:
-            del self._open[user_id]
-
-    def refusal(self, user_id: int) -> str | None:
-        """Why a new stream of this user cannot be opened now: "busy", "shutdown", or None if it can."""
-        full = self._total >= self._max_streams or self._open.get(user_id, 0) >= self._max_streams_per_user
-        reason = self.closing or ("busy" if full else None)
-        if reason:
-            metrics.streams_refused.labels(reason).inc()
-        return reason
 
     # What changed.
 
-    def watched(self, keys: Iterable[tuple[int, int]]) -> set[int]:
-        """Of changed tasks, given as `(id, user_id)`, the ids that somebody follows."""
+    def followed(self, keys: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Of changed tasks, given as `(id, user_id)`, those that somebody follows."""
         with self._lock:
-            return {task for task, user in keys if task in self._tasks or user in self._users}
+            return {task: user for task, user in keys if task in self._tasks or user in self._users}
 
-    def task_revisions(self) -> dict[int, int]:
-        """The newest revision sent of every task that is followed by its own."""
+    def revisions(self) -> dict[int, int]:
+        """Of every task that is not known to have ended, the revision that its streams have."""
         with self._lock:
-            return {key: topic.revisions.get(key, -1) for key, topic in self._tasks.items()}
+            known: dict[int, int] = {}
+            for user in self._users.values():
+                known.update(user.active)
+            for key, topic in self._tasks.items():
+                # The older one where two topics differ: whoever has less must be noticed.
+                known[key] = min(topic.newest.revision, known.get(key, topic.newest.revision))
+            return known
 
-    def user_floors(self) -> dict[int, int]:
-        """The users whose tasks are followed together, each with the revision at which that began."""
+    def users(self) -> list[int]:
+        """The users whose tasks are followed together."""
         with self._lock:
-            return {user: topic.floor for user, topic in self._users.items()}
+            return list(self._users)
 
-    def user_revisions(self) -> dict[int, int]:
-        """Of every task that a user's streams were sent, the revision that they have."""
+    def is_news(self, task_id: int, user_id: int, revision: int) -> bool:
+        """Whether a user's streams have another revision of a task than this."""
         with self._lock:
-            return {task: sent for topic in self._users.values() for task, sent in topic.revisions.items()}
+            topic = self._users.get(user_id)
+            return topic is not None and topic.known(task_id) != revision
 
-    def publish(self, task: Snapshot) -> None:
-        """Give a snapshot to everybody who follows the task and does not have it."""
+    def publish(self, task: Snapshot) -> bool:
+        """Give a snapshot to everybody who follows the task and does not have it.
+
+        False if somebody was given a newer one before: either this was read a moment ago, or the row went back.
+        """
         with self._lock:
-            topic = self._tasks.get(task.id)
-            if topic is not None and topic.is_news(task):
-                self._deliver(topic, task, ending(task))
-            topic = self._users.get(task.user_id)
-            if topic is not None and not topic.is_history(task):
-                self._tell_user(topic, task)
+            in_order = True
+            topic, user = self._tasks.get(task.id), self._users.get(task.user_id)
+            if topic is not None and self._keeps(topic, task):
+                in_order = task.revision >= topic.newest.revision
+                if task.revision > topic.newest.revision or (in_order and topic.has_stragglers):
+                    self._publish(topic, task)
+            if user is not None and (known := user.known(task.id)) != task.revision:
+                in_order = in_order and known < task.revision
+                if known < task.revision and not (known == -1 and user.is_history(task)):
+                    self._tell_user(user, task)
+            return in_order
 
-    def _tell_user(self, topic: Topic, task: Snapshot) -> None:
-        if topic.is_news(task):
-            # Ids of one connection ascend, even where a slow transaction committed a lower revision late.
-            topic.last_id = max(topic.last_id, task.revision)
-            self._deliver(topic, task, Frame.of(sse.snapshot(topic.last_id, task.json)))
+    def start_over(self, task_ids: Iterable[int]) -> None:
+        """Forget what was sent of rows that went back: what is read of them next is news to everybody."""
+        with self._lock:
+            for task_id in task_ids:
+                topic = self._tasks.get(task_id)
+                if topic is not None:
+                    topic.newest = topic.newest._replace(revision=-1)
+                for user in self._users.values():
+                    user.forget(task_id)
+
+    def disown(self, owners: Mapping[int, int]) -> None:
+        """Forget, of a user's tasks, those that belong to somebody else now."""
+        with self._lock:
+            for user_id, topic in self._users.items():
+                for task_id in [task for task in topic.active if owners.get(task, user_id) != user_id]:
+                    topic.forget(task_id)
+
+    def forget_ended(self, before: int) -> None:
+        """Forget tasks that ended before a moment (of the database's clock)."""
+        with self._lock:
+            for topic in self._users.values():
+                topic.ended = {task: revision for task, revision in topic.ended.items() if revision >= before}
+
+    def _keeps(self, topic: TaskTopic, task: Snapshot) -> bool:
+        """Whether a snapshot is of the topic's own task; else the topic's streams end.
+
+        After a restore an id is used again: then another task's row would be shown. A row that has another owner
+        now is for its previous one's eyes no more; an administrator's stream goes on.
+        """
+        mine = topic.newest.task_id == task.task_id
+        if not mine or topic.newest.user_id != task.user_id:
+            for stream in list(topic.streams):
+                if not (mine and stream.is_admin):
+                    self._finish(stream, task.id, None, "deleted")
+        return bool(topic.streams)
+
+    def _publish(self, topic: TaskTopic, task: Snapshot) -> None:
+        topic.newest, topic.has_stragglers = task, False
+        self._deliver(topic, task, ending(task))
+
+    def _tell_user(self, topic: UserTopic, task: Snapshot) -> None:
+        topic.remember(task)
+        # Ids of one connection ascend, even where a slow transaction committed a lower revision late.
+        topic.last_id = max(topic.last_id, task.revision)
+        self._deliver(topic, task, Frame.of(sse.snapshot(topic.last_id, task.json)))
 
     def gone(self, task_id: int) -> None:
         """Close the streams of a task that was deleted; who comes back gets a 404."""
@@ -265,9 +417,10 @@ class Hub:
             topic = self._tasks.get(task_id)
             for stream in list(topic.streams) if topic else ():
                 self._finish(stream, task_id, None, "deleted")
+            for user in self._users.values():
+                user.forget(task_id)
 
     def _deliver(self, topic: Topic, task: Snapshot, frame: Frame) -> None:
-        metrics.frames_sent.inc(len(topic.streams))
         streams = list(topic.streams)
         for start in range(0, len(streams), STREAMS_PER_TURN):
             if start:
@@ -276,17 +429,19 @@ class Hub:
 
     def _give(self, topic: Topic, streams: list[Stream], task: Snapshot, frame: Frame) -> None:
         # The loop that every frame goes through: what is the same for all is looked up before.
-        key, revision, now, is_task = task.id, task.revision, self.clock(), topic.home is self._tasks
+        key, revision, now, is_task, given = task.id, task.revision, self.clock(), topic.home is self._tasks, 0
         ends = is_task and task.status.is_final  # a user's stream goes on
         for stream in streams:
-            if stream.topic is not topic or (is_task and stream.cursor >= revision):
+            if stream.topic is not topic or (is_task and stream.cursor == revision):
                 continue  # it left while others had their turn; or it has seen this
+            given += 1
             stream.cursor = revision
             stream.last_frame = now
             if ends:
                 self._finish(stream, key, frame, "done")
             else:
                 stream.send(key, frame)
+        metrics.frames_sent.inc(given)
 
     def _finish(self, stream: Stream, key: int, frame: Frame | None, reason: str) -> None:
         self.leave(stream, reason)

@@ -1,4 +1,4 @@
-"""Delivery: bare sockets under gunicorn's gevent worker, a generator elsewhere. Knows bytes, and no task.
+"""Delivery over bare sockets, under gunicorn's gevent worker.
 
 Under gunicorn a stream leaves its greenlet once the response's headers are sent: the descriptor is detached from
 gunicorn's socket object, and from then on each frame is one `write` on a bare descriptor. What is left of a stream
@@ -11,18 +11,25 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from .hub import Stream
-from .sse import KEEP_ALIVE, LAST_CHUNK, Frame
+from .hub import Stream, Terms
+from .sse import LAST_CHUNK, Frame
 
 # A small send buffer keeps old frames out of the kernel, where "only the newest state" could not replace them.
 SEND_BUFFER_BYTES = 16_384
+# Nothing is to be heard from the client of a stream: what it sends all the same must not pile up in the kernel.
+RECEIVE_BUFFER_BYTES = 2_048
+# A client that is owed so many frames, of so many tasks, is not read any more.
+FRAMES_AT_MOST = 4_096
 # Unacknowledged for so many milliseconds means that the network is cut (RFC 5482).
 USER_TIMEOUT_MS = 30_000
+# How many waiting frames one client, and how many clients, are served before other work of the process may run: one
+# that takes frames as fast as they are written would hold up everybody until it has them all, a stop included.
+FRAMES_PER_TURN = 64
+CLIENTS_PER_TURN = 64
 # The constants of `select`, by their Linux names; gevent takes `select.epoll` and its family away.
 EPOLLOUT: Final = 0x004
 EPOLLERR: Final = 0x008
@@ -76,7 +83,7 @@ class Poller:
     def _run(self) -> None:
         while True:
             self._hub.wait(self._readable)
-            for descriptor, events in self._epoll.poll(0, 512):
+            for descriptor, events in self._epoll.poll(0, CLIENTS_PER_TURN):
                 self._handle(descriptor, events)
 
     def _handle(self, descriptor: int, events: int) -> None:
@@ -116,8 +123,8 @@ class SocketStream(Stream):
 
     __slots__ = ("_backlog", "_environ", "_finished", "_form", "_leave", "_poller", "descriptor")
 
-    def __init__(self, environ: dict[str, Any], poller: Poller, leave: Leave, *state: Any) -> None:
-        super().__init__(*state)
+    def __init__(self, environ: dict[str, Any], poller: Poller, leave: Leave, terms: Terms) -> None:
+        super().__init__(terms)
         self.descriptor = -1
         self._environ: dict[str, Any] | None = environ
         self._poller = poller
@@ -131,7 +138,8 @@ class SocketStream(Stream):
         """The response's body: lets gunicorn send the headers, then takes the socket and ends the request."""
         yield b""
         environ, self._environ = self._environ, None
-        assert environ is not None  # noqa: S101 - a body is iterated once
+        if environ is None:
+            return  # dropped before the headers were sent: gunicorn closes its socket
         self._attach(environ["gunicorn.socket"])
         # The way out of gunicorn's loop that closes only the emptied socket object, and logs at debug level.
         raise BrokenPipeError(errno.EPIPE, "the stream has left gunicorn")
@@ -164,6 +172,8 @@ class SocketStream(Stream):
     def _send(self, key: int, data: bytes) -> None:
         if self._backlog is not None:
             self._backlog.put(key, data)
+            if len(self._backlog.waiting) > FRAMES_AT_MOST:
+                self.drop("stalled")
         elif rest := self._write(data):
             self._backlog = Backlog(rest)
             self._poller.want_to_write(self, True)
@@ -185,12 +195,16 @@ class SocketStream(Stream):
             self._poller.want_to_write(self, False)
 
     def _write_backlog(self) -> bool:
-        """Whether the client took all that waits for it."""
-        backlog = self._backlog
-        while backlog is not None and (data := backlog.next()):
+        """Write what waits for the client, as far as its turn goes; whether that was all."""
+        for _ in range(FRAMES_PER_TURN):
+            backlog = self._backlog
+            if backlog is None or not (data := backlog.next()):
+                break
             backlog.rest = self._write(data)
             if backlog.rest:
                 return False
+        else:
+            return False
         self._backlog = None
         if self._finished:
             self._close()
@@ -211,6 +225,7 @@ class SocketStream(Stream):
 
     def drop(self, reason: str = "client") -> None:
         """Close at once, whatever was not sent."""
+        self._environ = None
         self._leave(self, reason)
         self._close()
 
@@ -231,93 +246,7 @@ def reason_of(error: OSError) -> str:
 def set_options(taken: socket.socket) -> None:
     """Prepare a socket for a long stream of small frames."""
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     if taken.family in (socket.AF_INET, socket.AF_INET6):
         taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-
-
-class QueueStream(Stream):
-    """A stream for any WSGI server: a thread or greenlet of the server's waits for frames and yields them."""
-
-    __slots__ = ("_changed", "_finished", "_leave", "_waiting")
-
-    def __init__(self, leave: Leave, *state: Any) -> None:
-        super().__init__(*state)
-        self._leave = leave
-        self._changed = threading.Condition()
-        self._waiting: dict[int, bytes] = {}
-        self._finished = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The response's body."""
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._finished)
-                    waiting, self._waiting = self._waiting, {}
-                    finished = self._finished
-                yield b"".join(waiting.values())
-                if finished:
-                    return
-        finally:
-            self._leave(self)
-
-    def close(self) -> None:
-        """WSGI's `close`, also where the body was never iterated."""
-        self._leave(self)
-
-    def send(self, key: int, frame: Frame) -> None:
-        """Let a frame wait for the server's thread, in place of an older one of its key."""
-        with self._changed:
-            self._waiting.pop(key, None)
-            self._waiting[key] = frame.raw
-            self._changed.notify()
-
-    def finish(self, key: int, frame: Frame | None) -> None:
-        """Send a last frame and end the body."""
-        if frame is not None:
-            self.send(key, frame)
-        with self._changed:
-            self._finished = True
-            self._changed.notify()
-
-    def stalled_since(self) -> float | None:
-        """Never known: the server's thread hangs in its own write."""
-        return None
-
-    def drop(self) -> None:
-        """End the body."""
-        self.finish(0, None)
-
-
-class Waiter(Stream):
-    """Not a client's stream, but a request that is held until there is news of its task."""
-
-    __slots__ = ("_news",)
-
-    is_counted = False
-
-    def __init__(self, *state: Any) -> None:
-        super().__init__(*state)
-        self._news = threading.Event()
-
-    def wait(self, seconds: float) -> None:
-        """Wait for news, for so many seconds at most."""
-        self._news.wait(seconds)
-
-    def send(self, key: int, frame: Frame) -> None:
-        """Any frame is news, but for one that only keeps a connection alive."""
-        if frame is not KEEP_ALIVE:
-            self._news.set()
-
-    def finish(self, key: int, frame: Frame | None) -> None:
-        """An end is news, too."""
-        self._news.set()
-
-    def stalled_since(self) -> float | None:
-        """Never."""
-        return None
-
-    def drop(self) -> None:
-        """End the waiting."""
-        self._news.set()

@@ -1,0 +1,50 @@
+"""Who sent this request, and may they see this task?"""
+
+from __future__ import annotations
+
+from flask import request
+
+from ..database.models import TASK_ID_LENGTH, Snapshot
+from ..errors import ForbiddenError, NotFoundError
+from ..state import current
+from . import tickets
+from .identity import Identity, Task
+
+
+def current_identity() -> Identity:
+    """Whoever sent this request. Raises `UnauthorizedError`."""
+    return current().identify()
+
+
+def stream_identity(stream: str) -> Identity:
+    """Whoever opens this stream: by bearer token, else by ticket, else as with any request.
+
+    Raises `UnauthorizedError`.
+    """
+    ticket = request.args.get("ticket")
+    if ticket is None or tickets.has_bearer():
+        return current_identity()
+    return tickets.holder(current().ticket_key, stream, ticket)
+
+
+def visible_task(task_id: str, identity: Identity) -> Snapshot:
+    """Fetch a task that somebody may see. Raises `NotFoundError` or `ForbiddenError`."""
+    possible = len(task_id) <= TASK_ID_LENGTH and "\0" not in task_id
+    return permitted(current().store.task(task_id) if possible else None, identity)
+
+
+def permitted(task: Snapshot | None, identity: Identity) -> Snapshot:
+    """The task, if there is one and somebody owns it, is an administrator, or may see it by the application's rule.
+
+    Raises `NotFoundError` or `ForbiddenError`.
+    """
+    if task is None:
+        raise NotFoundError("There is no such task.")
+    if task.user_id != identity.user_id and not identity.is_admin and not _may_see(identity, task):
+        raise ForbiddenError("This task belongs to somebody else.")
+    return task
+
+
+def _may_see(identity: Identity, task: Snapshot) -> bool:
+    rule = current().rules.may_see
+    return rule is not None and bool(rule(identity, Task.of(task)))

@@ -1,0 +1,60 @@
+"""Who somebody is, and what an application may say about it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from ..database.models import Snapshot
+
+
+class Identity(NamedTuple):
+    """Whoever is asking: a user id, whether it is an administrator, and when the credential expires (Unix time)."""
+
+    user_id: int
+    is_admin: bool = False
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as the application's rules see it: the fields of `UserTaskResponse`, moments as aware datetimes."""
+
+    task_id: str
+    user_id: int
+    learning_path_id: int | None
+    status: str
+    stage: str | None
+    progress: float
+    total_items: int | None
+    completed_items: int
+    result_message: str | None
+    error_details: str | None
+    started_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    id: int
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Task:
+        """Read a snapshot."""
+        fields = orjson.loads(snapshot.json)
+        moments = {name: fields[name] and dt.datetime.fromisoformat(fields[name]) for name in MOMENTS}
+        return cls(**fields | moments)
+
+
+MOMENTS = ("started_at", "ended_at", "created_at", "updated_at")
+
+
+@dataclass
+class Rules:
+    """What an application says itself: who is asking, and who else may see a task or cancel it."""
+
+    identity: Callable[[], Identity | None] | None = None
+    may_see: Callable[[Identity, Task], bool] | None = None
+    may_cancel: Callable[[Identity, Task], bool] | None = None

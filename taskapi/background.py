@@ -1,0 +1,70 @@
+"""What runs beside an application's requests, started once per process: feed, maintenance, the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import maintenance, servers
+from .database.store import Store
+from .stream.broadcaster import Broadcaster
+
+log = logging.getLogger(__name__)
+
+# How often a worker looks whether it is told to stop.
+LOOK_SECONDS = 1.0
+
+
+class Background:
+    """One application's, in this process."""
+
+    def __init__(self, store: Store, broadcaster: Broadcaster, lease: float) -> None:
+        self._store = store
+        self._broadcaster = broadcaster
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._process = 0
+
+    def start(self) -> None:
+        """Start what is to run; again does nothing."""
+        if self._process == os.getpid():
+            return
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+        _insist_on_cooperative_psycopg()
+        _take_all_descriptors()
+        self._broadcaster.start()
+        _in_background(maintenance.run, self._store, self._lease)
+        if (worker := servers.gunicorn_worker()) is not None:
+            _in_background(_say_bye_when_told_to_stop, worker, self._broadcaster)
+
+
+def _in_background(function: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()  # a greenlet, under gevent
+
+
+def _take_all_descriptors() -> None:
+    """Take all the descriptors that the system lets us have: each stream is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _insist_on_cooperative_psycopg() -> None:
+    waiting = sys.modules.get("psycopg.waiting")
+    if servers.is_cooperative() and waiting is not None and waiting.wait is getattr(waiting, "wait_c", None):
+        raise RuntimeError("psycopg was imported before gevent patched the standard library: a query would block all.")
+
+
+def _say_bye_when_told_to_stop(worker: Any, broadcaster: Broadcaster) -> None:
+    # gunicorn has no hook at SIGTERM: it only clears this flag, and then waits for what is busy.
+    while worker.alive:
+        time.sleep(LOOK_SECONDS)
+    broadcaster.close()

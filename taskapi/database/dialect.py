@@ -1,0 +1,44 @@
+"""What the two databases do differently, as one interface; `sqlite` and `postgresql` fill it in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy.engine import URL, Engine
+
+from .statements import Statements
+
+
+class Dialect(ABC):
+    """One of the two databases."""
+
+    name: str
+    # Whether the database is a file of this machine, which is made and brought up to date by whoever comes first.
+    is_embedded: bool
+    statements: Statements
+
+    @abstractmethod
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        """The options of `sqlalchemy.create_engine`."""
+
+    @abstractmethod
+    def prepare(self, engine: Engine) -> None:
+        """Give an engine of our own what we count on: moments in UTC, writers that wait for each other."""
+
+    @abstractmethod
+    def open_reader(self, url: URL) -> Any:
+        """A new connection of the driver, in autocommit mode, for statements that only read."""
+
+    @abstractmethod
+    def statement_for_driver(self, statement: str) -> str:
+        """A statement whose parameters are written `:name`, as the driver wants them."""
+
+    @abstractmethod
+    def list_parameter(self, numbers: Iterable[int]) -> Any:
+        """A list of numbers as one parameter."""
+
+    @abstractmethod
+    def prepare_file(self, engine: Engine) -> None:
+        """Set up what stays with an embedded database, before its schema is made."""

@@ -1,0 +1,152 @@
+"""Everything that PostgreSQL does in its own way: connections, time limits, statements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Engine
+
+from .dialect import Dialect
+from .statements import SNAPSHOT, Statements
+
+# The triggers' NOTIFY channel; a payload is "<id>:<user_id>".
+CHANNEL = "user_tasks"
+# How long an answer to a reader may take. A server that hangs still acknowledges what it is sent: no kernel sees
+# anything wrong.
+ANSWER_SECONDS = 10.0
+# A notification that names no task, for the feed to see that notifications arrive.
+CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
+
+STATEMENTS = Statements(
+    by_ids=f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE id = ANY(:ids) ORDER BY revision""",
+    keys_of_ids="""
+        SELECT id, user_id, revision FROM user_tasks WHERE id = ANY(:ids)""",
+    keys_of_users="""
+        SELECT id, user_id, revision FROM user_tasks
+        WHERE user_id = ANY(:user_ids)
+            AND status IN ('pending', 'queued', 'starting', 'running') AND revision > :revision
+        UNION
+        SELECT id, user_id, revision FROM user_tasks
+        WHERE user_id = ANY(:user_ids)
+            AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision""",
+    clock="""
+        SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
+    first_expired="""
+        SELECT 1 FROM user_tasks
+        WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp() LIMIT 1""",
+    ended_before="""
+        SELECT id FROM user_tasks
+        WHERE id > :last_id AND status NOT IN ('pending', 'queued', 'starting', 'running')
+            AND ended_at < clock_timestamp() - make_interval(secs => CAST(:seconds AS double precision))
+        ORDER BY id LIMIT :batch""",
+    claim="""
+        UPDATE user_tasks SET
+            status = 'starting',
+            attempt = attempt + 1,
+            stage = CASE WHEN attempt = 0 THEN stage END,
+            progress = 0,
+            completed_items = 0,
+            result_message = NULL,
+            error_details = NULL,
+            started_at = NULL,
+            lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
+        WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
+        RETURNING id, attempt, status, total_items""",
+    report="""
+        UPDATE user_tasks SET
+            status = coalesce(:status, status),
+            stage = coalesce(:stage, stage),
+            result_message = coalesce(:result_message, result_message),
+            error_details = coalesce(:error_details, error_details),
+            total_items = coalesce(CAST(:total_items AS bigint), total_items),
+            completed_items = coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint),
+            progress = CASE
+                WHEN CAST(:progress AS double precision) IS NOT NULL THEN CAST(:progress AS double precision)
+                WHEN coalesce(CAST(:total_items AS bigint), total_items) > 0
+                THEN greatest(progress, least(100.0,
+                    100.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
+                    / coalesce(CAST(:total_items AS bigint), total_items)))
+                ELSE progress END,
+            lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+    renew="""
+        UPDATE user_tasks SET
+            lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+    reap="""
+        UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
+        WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()
+        RETURNING task_id""",
+    delete="""
+        DELETE FROM user_tasks WHERE id = ANY(:ids)""",
+)
+
+
+class Postgresql(Dialect):
+    """A server, through psycopg 3."""
+
+    name = "postgresql"
+    is_embedded = False
+    statements = STATEMENTS
+
+    def engine_options(self, _url: URL) -> dict[str, Any]:
+        """A cut network shows as an error within seconds, not after the kernel's many minutes."""
+        return {
+            "connect_args": {
+                "connect_timeout": 5,
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
+                "application_name": "taskapi",
+                # Behind a transaction pooler the next statement may reach a session that knows nothing of it.
+                "prepare_threshold": None,
+            },
+            "pool_timeout": 10,
+        }
+
+    def prepare(self, engine: Engine) -> None:
+        """Let every connection speak of moments in UTC."""
+        event.listen(engine, "connect", set_up)
+
+    def open_reader(self, url: URL) -> Any:
+        """A connection whose answers are waited for no longer than `ANSWER_SECONDS`."""
+        dialect: Any = url.get_dialect()
+        arguments, options = dialect().create_connect_args(url)
+        options.update(self.engine_options(url)["connect_args"], autocommit=True)
+        connection = dialect.import_dbapi().connect(*arguments, **options)
+        try:
+            set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        wait = connection.wait
+        connection.wait = lambda exchange, **options: wait(exchange, **{"timeout": ANSWER_SECONDS, **options})
+        return connection
+
+    def statement_for_driver(self, statement: str) -> str:
+        """With parameters as psycopg wants them: `%(name)s`."""
+        return _pyformat(statement)
+
+    def list_parameter(self, numbers: Iterable[int]) -> list[int]:
+        """As an array."""
+        return list(numbers)
+
+    def prepare_file(self, _engine: Engine) -> None:
+        """There is no file of ours."""
+
+
+def set_up(connection: Any, _record: Any = None) -> None:
+    """Prepare a new connection."""
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+@lru_cache
+def _pyformat(statement: str) -> str:
+    return re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)

@@ -1,0 +1,182 @@
+"""Everything that SQLite does in its own way: connections, locks, statements."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from .dialect import Dialect
+from .statements import SNAPSHOT, Statements
+
+# How long a writer waits for another one, in seconds.
+WRITE_LOCK_TIMEOUT = 20.0
+# SQLite waits for a lock inside C, where gevent cannot switch: what is left to it is the rare, short waits of
+# readers (recovery after a crash, the last close of a write-ahead log).
+READ_LOCK_TIMEOUT = 0.25
+# STRICT tables came with 3.37.
+VERSION_NEEDED = (3, 37)
+
+# What the feed asks. One writer at a time commits, and all draw from one counter: revisions become visible in order.
+LAST_REVISION = """
+    SELECT value FROM user_tasks_revision"""
+CHANGED_SINCE = """
+    SELECT id, user_id, revision FROM user_tasks WHERE revision > :revision
+    UNION ALL
+    SELECT id, user_id, revision FROM user_tasks_deleted WHERE revision > :revision
+    ORDER BY revision"""
+
+STATEMENTS = Statements(
+    by_ids=f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY revision""",
+    keys_of_ids="""
+        SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
+    keys_of_users="""
+        SELECT id, user_id, revision FROM user_tasks
+        WHERE user_id IN (SELECT value FROM json_each(:user_ids))
+            AND status IN ('pending', 'queued', 'starting', 'running') AND revision > :revision
+        UNION
+        SELECT id, user_id, revision FROM user_tasks
+        WHERE user_id IN (SELECT value FROM json_each(:user_ids))
+            AND created_at > strftime('%Y-%m-%dT%H:%M:%fZ', :revision / 1000000, 'unixepoch')
+            AND revision > :revision""",
+    clock="""
+        SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000
+            + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000""",
+    first_expired="""
+        SELECT 1 FROM user_tasks
+        WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now') LIMIT 1""",
+    ended_before="""
+        SELECT id FROM user_tasks
+        WHERE id > :last_id AND status NOT IN ('pending', 'queued', 'starting', 'running')
+            AND ended_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:seconds || ' seconds')
+        ORDER BY id LIMIT :batch""",
+    claim="""
+        UPDATE user_tasks SET
+            status = 'starting',
+            attempt = attempt + 1,
+            stage = CASE WHEN attempt = 0 THEN stage END,
+            progress = 0,
+            completed_items = 0,
+            result_message = NULL,
+            error_details = NULL,
+            started_at = NULL,
+            lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
+        WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
+        RETURNING id, attempt, status, total_items""",
+    report="""
+        UPDATE user_tasks SET
+            status = coalesce(:status, status),
+            stage = coalesce(:stage, stage),
+            result_message = coalesce(:result_message, result_message),
+            error_details = coalesce(:error_details, error_details),
+            total_items = coalesce(:total_items, total_items),
+            completed_items = coalesce(:completed_items, completed_items) + :advance,
+            progress = CASE
+                WHEN :progress IS NOT NULL THEN :progress
+                WHEN coalesce(:total_items, total_items) > 0
+                THEN max(progress, min(100.0,
+                    100.0 * (coalesce(:completed_items, completed_items) + :advance)
+                    / coalesce(:total_items, total_items)))
+                ELSE progress END,
+            lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+    renew="""
+        UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+    reap="""
+        UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
+        WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')
+        RETURNING task_id""",
+    delete="""
+        DELETE FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
+)
+
+
+class Sqlite(Dialect):
+    """An embedded file. Writers share one lock; readers see what was committed when they began."""
+
+    name = "sqlite"
+    is_embedded = True
+    statements = STATEMENTS
+
+    def engine_options(self, _url: URL) -> dict[str, Any]:
+        """A short wait inside SQLite; the long one is ours."""
+        return {"connect_args": {"timeout": READ_LOCK_TIMEOUT, "check_same_thread": False}}
+
+    def prepare(self, engine: Engine) -> None:
+        """Let writers take the write lock at once, and wait for it cooperatively."""
+        if sqlite3.sqlite_version_info < VERSION_NEEDED:
+            raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
+        Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine, "connect", set_up)
+        event.listen(engine, "begin", _begin_immediate)
+
+    def open_reader(self, url: URL) -> sqlite3.Connection:
+        """A connection that begins no transaction of its own."""
+        arguments, options = url.get_dialect()().create_connect_args(url)
+        connect: Any = sqlite3.connect
+        connection: sqlite3.Connection = connect(*arguments, **options | self.engine_options(url)["connect_args"])
+        try:
+            set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def statement_for_driver(self, statement: str) -> str:
+        """As it is."""
+        return statement
+
+    def list_parameter(self, numbers: Iterable[int]) -> str:
+        """As JSON."""
+        return orjson.dumps(list(numbers)).decode()
+
+    def prepare_file(self, engine: Engine) -> None:
+        """Keep a write-ahead log, so that readers and a writer do not wait for each other."""
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.rollback()
+            _patiently(driver.execute, "PRAGMA journal_mode = WAL")
+
+
+def set_up(connection: sqlite3.Connection, _record: Any = None) -> None:
+    """Prepare a new connection."""
+    connection.isolation_level = None  # transactions are begun by `_begin_immediate`
+    # Text that is not UTF-8 (any writer may have put it there) must not break every later read of its row.
+    connection.text_factory = lambda data: data.decode(errors="replace")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take the write lock at once: a read that turns into a write fails with BUSY whatever the timeout."""
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        _patiently(cursor.execute, "BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:  # which SQLAlchemy does not look at in an event
+        raise OperationalError("BEGIN IMMEDIATE", None, error) from None
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {int(READ_LOCK_TIMEOUT * 1000)}")
+
+
+def _patiently(execute: Callable[[str], Any], statement: str) -> None:
+    """Wait for a lock with `time.sleep`, which gevent makes cooperative; inside SQLite the wait would stop
+    every greenlet of the process."""
+    deadline = time.monotonic() + WRITE_LOCK_TIMEOUT
+    while True:
+        try:
+            execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+        else:
+            return

@@ -1,0 +1,106 @@
+"""Every SQL statement, whole, by name; what the two databases say differently has its text in `sqlite`, `postgresql`.
+
+Parameters are written `:name`; a list of numbers is one parameter. Moments are the database's own, never a worker's
+or a server's clock. Statements of snapshots select `SNAPSHOT`, which `Snapshot.of` reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .models import RESPONSE_FIELDS
+
+SNAPSHOT = f"{', '.join(RESPONSE_FIELDS)}, revision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statements:
+    """The statements of one database."""
+
+    # What requests and the feed read.
+
+    task: str = f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = :task_id"""
+
+    tasks_of: str = f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
+
+    latest_of_learning_path: str = f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE learning_path_id = :path
+        ORDER BY created_at DESC, id DESC LIMIT 1"""
+
+    # The newest so many: a user may have queued a hundred thousand.
+    active_of: str = f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status IN ('pending', 'queued', 'starting', 'running')
+        ORDER BY created_at DESC, id DESC LIMIT :most"""
+
+    ended_since: str = f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status IN ('completed', 'failed', 'timeout') AND revision > :revision
+        ORDER BY revision DESC LIMIT :most"""
+
+    # Among the newest so many alone, which an index finds: a user may have a history of a million.
+    keys_ended_lately: str = """
+        SELECT id, user_id, revision FROM (
+            SELECT id, user_id, revision, status FROM user_tasks
+            WHERE user_id = :user_id
+            ORDER BY created_at DESC, id DESC LIMIT :most
+        ) AS newest
+        WHERE status IN ('completed', 'failed', 'timeout') AND revision > :revision"""
+
+    by_ids: str
+
+    keys_of_ids: str
+
+    keys_of_users: str
+
+    # The database's clock in microseconds since 1970, of which revisions are made.
+    clock: str
+
+    schema_version: str = """
+        SELECT version FROM user_tasks_schema"""
+
+    first_expired: str
+
+    ended_before: str
+
+    # What workers write. NULL leaves a column as it is; `advance` adds up over processes.
+
+    insert: str = """
+        INSERT INTO user_tasks (task_id, user_id, kind, learning_path_id, status, stage, total_items)
+        VALUES (:task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items)"""
+
+    # What an attempt says changes nothing once it is over: another one was started, or the task waits for that.
+
+    attempt: str = """
+        SELECT id, attempt, status, total_items FROM user_tasks WHERE task_id = :task_id"""
+
+    claim: str
+
+    report: str
+
+    renew: str
+
+    retry: str = """
+        UPDATE user_tasks SET
+            status = 'queued',
+            stage = NULL,
+            progress = 0,
+            total_items = :total_items,
+            completed_items = 0,
+            result_message = :result_message,
+            error_details = :error_details,
+            started_at = NULL,
+            lease_expires_at = NULL,
+            start_by = NULL
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')"""
+
+    # What keeps the table true and small.
+
+    reap: str
+
+    delete: str

@@ -1,0 +1,222 @@
+"""What can be asked of and done to the table, each one short transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from .connections import dialect_of, is_in_memory
+from .models import Snapshot, TaskStatus
+from .reader import MemoryReader, Reader
+
+# How many tasks a stream of all of a user's begins with, at most; and how many that it missed, since a cursor is what
+# a client says.
+ACTIVE_AT_MOST = 1000
+MISSED_AT_MOST = 1000
+PRUNE_BATCH = 500
+
+
+# Made once, since SQLAlchemy takes as long to read a statement's text as to run it.
+_text = lru_cache(sa.text)
+
+
+class Key(NamedTuple):
+    """A row, whose it is, and its revision."""
+
+    id: int
+    user_id: int
+    revision: int
+
+
+# A row's id, and the number of the attempt.
+AttemptKey = tuple[int, int]
+
+
+class Attempt(NamedTuple):
+    """A task's newest start, as it is found; its number is 0 if nobody has started the task."""
+
+    id: int
+    number: int
+    status: TaskStatus
+    total_items: int | None
+
+    @property
+    def key(self) -> AttemptKey:
+        """What tells it from every other attempt."""
+        return self.id, self.number
+
+
+class Report(NamedTuple):
+    """What a worker says of one attempt at a task; None leaves a column as it is.
+
+    `advance` is added to `completed_items` (after `completed_items`, if given, has replaced it), so that the
+    counts of several processes add up. The status "queued" puts the task back, to be tried again: at no items of
+    `total_items`, whatever it was.
+    """
+
+    id: int
+    attempt: int
+    status: TaskStatus | None = None
+    stage: str | None = None
+    progress: float | None = None
+    total_items: int | None = None
+    completed_items: int | None = None
+    advance: int = 0
+    result_message: str | None = None
+    error_details: str | None = None
+
+
+class Store:
+    """The table `user_tasks` behind one engine (and a pool of its own for reading).
+
+    Every method raises `sqlalchemy.exc.SQLAlchemyError` when the database does not answer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.reader: Reader | MemoryReader = MemoryReader(engine) if is_in_memory(engine.url) else Reader(engine.url)
+        self.dialect = dialect_of(engine.url)
+        self._sql = self.dialect.statements
+        self._list = self.dialect.list_parameter
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now."""
+        self.engine.dispose()
+        self.reader.close()
+
+    # What a request asks for.
+
+    def task(self, task_id: str) -> Snapshot | None:
+        """The task with this `task_id`."""
+        return self._first(self._sql.task, task_id=task_id)
+
+    def tasks_of(self, user_id: int, skip: int, limit: int) -> list[Snapshot]:
+        """A page of the user's tasks, newest first."""
+        return self._snapshots(self._sql.tasks_of, user_id=user_id, skip=skip, limit=limit)
+
+    def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
+        """The newest task of a learning path, whoever owns it."""
+        return self._first(self._sql.latest_of_learning_path, path=learning_path_id)
+
+    def active_of(self, user_id: int) -> list[Snapshot]:
+        """The user's tasks that are not final, newest first, `ACTIVE_AT_MOST` at most."""
+        return self._snapshots(self._sql.active_of, user_id=user_id, most=ACTIVE_AT_MOST)
+
+    def ended_since(self, user_id: int, revision: int) -> list[Snapshot]:
+        """The user's final tasks that changed after a revision, newest change first, `MISSED_AT_MOST` at most."""
+        return self._snapshots(self._sql.ended_since, user_id=user_id, revision=revision, most=MISSED_AT_MOST)
+
+    def keys_ended_lately(self, user_id: int, revision: int) -> list[Key]:
+        """Those of the user's newest tasks that are final and changed after a revision."""
+        rows = self._rows(self._sql.keys_ended_lately, user_id=user_id, revision=revision, most=MISSED_AT_MOST)
+        return [Key(*row) for row in rows]
+
+    # What the feed asks for.
+
+    def by_ids(self, ids: Iterable[int]) -> list[Snapshot]:
+        """These tasks, oldest change first; one that was deleted is missing."""
+        return self._snapshots(self._sql.by_ids, ids=self._list(ids))
+
+    def keys_of_ids(self, ids: Iterable[int]) -> list[Key]:
+        """The keys of these tasks; one that was deleted is missing."""
+        return [Key(*row) for row in self._rows(self._sql.keys_of_ids, ids=self._list(ids))]
+
+    def keys_of_users(self, user_ids: Iterable[int], revision: int) -> list[Key]:
+        """The keys of these users' tasks that changed after a revision and are not final, or were created after it."""
+        rows = self._rows(self._sql.keys_of_users, user_ids=self._list(user_ids), revision=revision)
+        return [Key(*row) for row in rows]
+
+    def clock(self) -> int:
+        """The database's clock, as revisions are: microseconds since 1970."""
+        return int(self._rows(self._sql.clock)[0][0])
+
+    def schema_version(self) -> int:
+        """The version that the tables have; the table that tells it came with version 2."""
+        return int(self._rows(self._sql.schema_version)[0][0])
+
+    # What a worker does.
+
+    def create(self, fields: dict[str, Any]) -> None:
+        """Insert a task. Raises `sqlalchemy.exc.IntegrityError` if the `task_id` is taken."""
+        with self.engine.begin() as connection:
+            connection.execute(_text(self._sql.insert), fields)
+
+    def attempt(self, task_id: str) -> Attempt | None:
+        """The newest attempt at a task."""
+        rows = self._rows(self._sql.attempt, task_id=task_id)
+        return _attempt(rows[0]) if rows else None
+
+    def claim(self, task_id: str, lease: float) -> Attempt | None:
+        """Start a task that is not final, with a lease of so many seconds; the attempt, or None.
+
+        It begins with nothing done, said or broken. Of an attempt before it, nothing is taken any more.
+        """
+        with self.engine.begin() as connection:
+            row = connection.execute(_text(self._sql.claim), {"task_id": task_id, "lease": lease}).one_or_none()
+        return None if row is None else _attempt(row)
+
+    def report(self, reports: Iterable[Report], lease: float) -> set[AttemptKey]:
+        """Write reports in one transaction, each with a new lease; the attempts that are over, and changed nothing."""
+        return self._change(
+            (
+                self._sql.retry if report.status is TaskStatus.QUEUED else self._sql.report,
+                {**report._asdict(), "lease": lease},
+            )
+            for report in reports
+        )
+
+    def renew(self, attempts: Iterable[AttemptKey], lease: float) -> set[AttemptKey]:
+        """Renew the leases of these attempts in one transaction; those that are over."""
+        return self._change(
+            (self._sql.renew, {"id": id_, "attempt": attempt, "lease": lease}) for id_, attempt in attempts
+        )
+
+    # What keeps the table true and small.
+
+    def reap(self) -> list[str]:
+        """Close as "timeout" the started tasks whose lease has run out; their task ids."""
+        # SQLite's one write lock is taken only for a reason.
+        return self._write(self._sql.reap) if self._rows(self._sql.first_expired) else []
+
+    def prune(self, days: float) -> int:
+        """Delete the tasks that ended more than so many days ago, in small transactions; how many they were."""
+        deleted, last_id = 0, 0
+        while rows := self._rows(self._sql.ended_before, seconds=days * 86_400, last_id=last_id, batch=PRUNE_BATCH):
+            with self.engine.begin() as connection:
+                ids = self._list(task_id for (task_id,) in rows)
+                deleted += connection.execute(_text(self._sql.delete), {"ids": ids}).rowcount
+            last_id = rows[-1][0]
+        return deleted
+
+    def _rows(self, statement: str, **parameters: Any) -> list[Any]:
+        return self.reader.rows(statement, parameters)
+
+    def _snapshots(self, statement: str, **parameters: Any) -> list[Snapshot]:
+        return [Snapshot.of(row) for row in self.reader.rows(statement, parameters)]
+
+    def _first(self, statement: str, **parameters: Any) -> Snapshot | None:
+        rows = self.reader.rows(statement, parameters)
+        return Snapshot.of(rows[0]) if rows else None
+
+    def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> set[AttemptKey]:
+        with self.engine.begin() as connection:
+            return {
+                (parameters["id"], parameters["attempt"])
+                # Everybody locks rows in one order.
+                for statement, parameters in sorted(changes, key=lambda change: change[1]["id"])
+                if not connection.execute(_text(statement), parameters).rowcount
+            }
+
+    def _write(self, statement: str, **parameters: Any) -> list[Any]:
+        """Run one statement that returns a column."""
+        with self.engine.begin() as connection:
+            return list(connection.scalars(_text(statement), parameters))
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    id_, number, status, total_items = row
+    return Attempt(id_, number, TaskStatus(status), total_items)

@@ -1,0 +1,5 @@
+DROP TABLE user_tasks
+
+DROP FUNCTION user_tasks_before_write, user_tasks_announce, user_tasks_announce_if_late
+
+DROP SEQUENCE user_tasks_revision_seq

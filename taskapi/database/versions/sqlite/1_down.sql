@@ -1,0 +1,3 @@
+DROP TABLE user_tasks
+
+DROP TABLE user_tasks_revision

@@ -1,0 +1,101 @@
+-- Statements are parted by empty lines.
+-- One counter for all rows: with one writer at a time, revisions become visible in their order.
+CREATE TABLE user_tasks_revision (value INTEGER NOT NULL) STRICT
+
+INSERT INTO user_tasks_revision VALUES (0)
+
+-- AUTOINCREMENT: an id that comes again after a delete would show one user's task to another one's open stream.
+-- The checks of moments refuse what could be written but not read back: no date at all, years outside 1 to 9999.
+CREATE TABLE user_tasks (
+    task_id TEXT NOT NULL UNIQUE,
+    user_id INTEGER NOT NULL,
+    learning_path_id INTEGER,
+    status TEXT DEFAULT 'pending' NOT NULL,
+    stage TEXT,
+    progress REAL DEFAULT 0 NOT NULL,
+    total_items INTEGER,
+    completed_items INTEGER DEFAULT 0 NOT NULL,
+    result_message TEXT,
+    error_details TEXT,
+    started_at TEXT,
+    ended_at TEXT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    created_at TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) NOT NULL,
+    updated_at TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) NOT NULL,
+    revision INTEGER DEFAULT 0 NOT NULL,
+    lease_expires_at TEXT,
+    CONSTRAINT task_id_has_a_length CHECK (length(task_id) BETWEEN 1 AND 255),
+    CONSTRAINT status_is_one_of_the_seven CHECK (
+        status IN ('pending', 'queued', 'starting', 'running', 'completed', 'failed', 'timeout')),
+    CONSTRAINT progress_is_a_percentage CHECK (progress BETWEEN 0 AND 100),
+    CONSTRAINT total_items_is_a_count CHECK (total_items >= 0),
+    CONSTRAINT completed_items_is_a_count CHECK (completed_items >= 0),
+    CONSTRAINT started_at_is_a_moment CHECK (started_at IS NULL OR (
+        started_at >= '0001-01-01' AND started_at < '9999-12-31'
+        AND started_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND julianday(started_at) IS NOT NULL)),
+    CONSTRAINT ended_at_is_a_moment CHECK (ended_at IS NULL OR (
+        ended_at >= '0001-01-01' AND ended_at < '9999-12-31'
+        AND ended_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND julianday(ended_at) IS NOT NULL)),
+    CONSTRAINT created_at_is_a_moment CHECK (created_at IS NULL OR (
+        created_at >= '0001-01-01' AND created_at < '9999-12-31'
+        AND created_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND julianday(created_at) IS NOT NULL)),
+    CONSTRAINT updated_at_is_a_moment CHECK (updated_at IS NULL OR (
+        updated_at >= '0001-01-01' AND updated_at < '9999-12-31'
+        AND updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND julianday(updated_at) IS NOT NULL)),
+    CONSTRAINT lease_expires_at_is_a_moment CHECK (lease_expires_at IS NULL OR (
+        lease_expires_at >= '0001-01-01' AND lease_expires_at < '9999-12-31'
+        AND lease_expires_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
+        AND julianday(lease_expires_at) IS NOT NULL))
+) STRICT
+
+CREATE INDEX ix_user_tasks_user ON user_tasks (user_id, created_at DESC, id DESC)
+
+CREATE INDEX ix_user_tasks_learning_path ON user_tasks (learning_path_id, created_at DESC, id DESC)
+
+CREATE INDEX ix_user_tasks_active ON user_tasks (user_id)
+WHERE status IN ('pending', 'queued', 'starting', 'running')
+
+-- How the feed finds what changed.
+CREATE INDEX ix_user_tasks_revision ON user_tasks (revision)
+
+-- Whoever writes the row, in whatever language: its revision is drawn, its moments get one form (RFC 3339 in UTC).
+CREATE TRIGGER user_tasks_after_insert AFTER INSERT ON user_tasks BEGIN
+    UPDATE user_tasks_revision SET value = value + 1;
+    UPDATE user_tasks SET
+        revision = (SELECT value FROM user_tasks_revision),
+        created_at = strftime('%Y-%m-%dT%H:%M:%fZ', created_at),
+        started_at = CASE
+            WHEN status IN ('starting', 'running')
+            THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', started_at), strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+            ELSE strftime('%Y-%m-%dT%H:%M:%fZ', started_at) END,
+        ended_at = CASE
+            WHEN status IN ('pending', 'queued', 'starting', 'running')
+            THEN strftime('%Y-%m-%dT%H:%M:%fZ', ended_at)
+            ELSE coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', ended_at), strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) END,
+        updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE id = NEW.id;
+END
+
+-- The WHEN keeps the trigger's own update from firing it again where `recursive_triggers` is on. A revision that a
+-- writer sets is replaced like on PostgreSQL.
+CREATE TRIGGER user_tasks_after_update AFTER UPDATE OF
+    task_id, user_id, learning_path_id, status, stage, progress, total_items, completed_items,
+    result_message, error_details, started_at, ended_at, id, created_at, updated_at, revision
+ON user_tasks
+WHEN NEW.revision = OLD.revision OR NEW.revision <> (SELECT value FROM user_tasks_revision)
+BEGIN
+    UPDATE user_tasks_revision SET value = value + 1;
+    UPDATE user_tasks SET
+        revision = (SELECT value FROM user_tasks_revision),
+        created_at = strftime('%Y-%m-%dT%H:%M:%fZ', created_at),
+        started_at = CASE
+            WHEN status IN ('starting', 'running')
+            THEN coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', started_at), strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+            ELSE strftime('%Y-%m-%dT%H:%M:%fZ', started_at) END,
+        ended_at = CASE
+            WHEN status IN ('pending', 'queued', 'starting', 'running')
+            THEN strftime('%Y-%m-%dT%H:%M:%fZ', ended_at)
+            ELSE coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', ended_at), strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) END,
+        updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE id = NEW.id;
+END

@@ -1,0 +1,192 @@
+"""The extension: `TaskAPI(app, db=db)` in an application that exists already."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from flask import Blueprint, Flask, Response, current_app, request, url_for
+from markupsafe import Markup
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import scoped_session
+
+from . import config, errors, hosting
+from .api import events, health, metrics, tasks
+from .auth.identity import Identity, Rules, Task
+from .background import Background
+from .cli import host as commands
+from .database.connections import dialect_of, is_in_memory, open_engine, own_url
+from .database.store import Store
+from .progress.rows import new_row
+from .site import docs, page
+from .state import KEY, LazyState, State, current
+from .stream.broadcaster import Broadcaster
+from .stream.hub import Places
+from .transaction import after_commit
+
+IdentityRule = TypeVar("IdentityRule", bound=Callable[[], Identity | None])
+TaskRule = TypeVar("TaskRule", bound=Callable[[Identity, Task], bool])
+
+# Descriptors that streams leave to everything else: requests under way, the database, files.
+RESERVED_DESCRIPTORS = 1_100
+
+
+class TaskAPI:
+    """Progress of background tasks for a Flask application.
+
+    `db`: the application's Flask-SQLAlchemy, whose database then has the table; without it `TASKAPI_DATABASE_URL`
+    counts. Settings are the names that begin with `TASKAPI_` in `app.config`. Raises `taskapi.config.ConfigError`
+    for a value that cannot be.
+    """
+
+    def __init__(self, app: Flask | None = None, *, db: Any = None, url_prefix: str | None = None) -> None:
+        self._db = db
+        self._url_prefix = url_prefix
+        self.rules = Rules()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask, *, url_prefix: str | None = None) -> None:
+        """Add the routes, below `/api/tasks` unless `TASKAPI_URL_PREFIX` or `url_prefix` says otherwise."""
+        settings = config.of_host(app.config, Path(app.instance_path))
+        prefix = url_prefix or self._url_prefix or settings["URL_PREFIX"]
+        app.extensions[KEY] = LazyState(lambda: self._make(app, settings))
+        app.register_blueprint(blueprint(settings, prefix, prefix))
+        app.add_template_global(task_progress)
+        app.cli.add_command(commands.group)
+        if self._db is not None:
+            hosting.follow_metadata(self._db.metadata)
+        hosting.hide_from_autogenerate()
+        if (csrf := app.extensions.get("csrf")) is not None:
+            csrf.exempt(app.blueprints["taskapi"])  # a ticket is asked for with a credential of its own
+
+    def identity(self, rule: IdentityRule) -> IdentityRule:
+        """Let a function without arguments say who sent the current request: an `Identity`, or None for nobody."""
+        self.rules.identity = rule
+        return rule
+
+    def may_see(self, rule: TaskRule) -> TaskRule:
+        """Let a function of an `Identity` and a task say whether others than owner and administrators may see it."""
+        self.rules.may_see = rule
+        return rule
+
+    def may_cancel(self, rule: TaskRule) -> TaskRule:
+        """The same for stopping it."""
+        self.rules.may_cancel = rule
+        return rule
+
+    def create(self, *, on_commit: Callable[[str], object] | None = None, session: Any = None, **fields: Any) -> str:
+        """Create a task within the transaction of `session`, by default of `db.session`; its `task_id`.
+
+        `fields` are those of `taskapi.progress.Progress.create`. The application's own rows and the task are
+        committed together or not at all; only then is `on_commit` called with the `task_id`, and a rollback, of a
+        savepoint too, drops both. Raises `TypeError` or `ValueError` for a value that cannot be.
+        """
+        row = new_row(**fields)
+        task_id: str = row["task_id"]
+        session = self._db.session if session is None and self._db is not None else session
+        if session is None:
+            current().store.create(row)
+            _call(on_commit, task_id)
+            return task_id
+        session = session() if isinstance(session, scoped_session) else session
+        session.execute(sa.text(dialect_of(session.get_bind().engine.url).statements.insert), row)
+        if on_commit is not None:
+            after_commit(session, lambda: _call(on_commit, task_id))
+        return task_id
+
+    def _make(self, app: Flask, settings: dict[str, Any]) -> State:
+        key = settings["SECRET_KEY"] or _derived_key(app)
+        return make_state(settings, self._engine(settings), identify_by(app, settings, self.rules), self.rules, key)
+
+    def _engine(self, settings: dict[str, Any]) -> Engine:
+        """An engine of our own: the application's gets no listener and no setting from us."""
+        if self._db is None:
+            return open_engine(settings["DATABASE_URL"])
+        engine: Engine = self._db.engine
+        return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
+
+
+def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
+    """The routes of one application; page, docs, metrics and health as the settings say."""
+    ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
+    for part in (tasks.bp, events.bp):
+        ours.register_blueprint(part, url_prefix=prefix)
+    wanted = {"HEALTH": health.bp, "METRICS": metrics.bp, "PAGE": page.bp, "DOCS": docs.bp}
+    for name, part in wanted.items():
+        if settings[name]:
+            ours.register_blueprint(part, url_prefix=site_prefix)
+    errors.handle(ours)
+
+    def begin() -> Response | None:
+        if not current_app.testing:  # then nothing runs beside it
+            current().background.start()
+        refused = request.routing_exception
+        if refused is None or not request.path.startswith(f"{prefix}/") or (refused.code or 500) < 400:
+            return None
+        return errors.http(refused)
+
+    ours.before_app_request(begin)
+    return ours
+
+
+def make_state(
+    settings: dict[str, Any], engine: Engine, identify: Callable[[], Identity], rules: Rules, ticket_key: str
+) -> State:
+    """Put the parts of one application together."""
+    store = Store(engine)
+    streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
+    broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
+    background = Background(store, broadcaster, settings["LEASE_SECONDS"])
+    return State(settings, store, broadcaster, background, identify, rules, ticket_key)
+
+
+def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
+    """Who is asking: what the application's own rule says, else its Flask-JWT-Extended."""
+    if rules.identity is not None:
+        rule = rules.identity
+
+        def identify() -> Identity:
+            found = rule()
+            if found is None:
+                raise errors.UnauthorizedError("Please sign in.")
+            return found
+
+        return identify
+    if "flask-jwt-extended" not in app.extensions:
+        raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
+    from .auth.jwt import Tokens
+
+    return Tokens(settings["ADMIN_CLAIM"])
+
+
+def task_progress(task_id: str, label: str = "") -> Markup:
+    """For templates: the element of a task, and the module that defines it."""
+    module = url_for("taskapi.static", filename="task-progress.js")
+    source = url_for("taskapi.tasks.status", task_id=task_id).removesuffix("/status")
+    tag = Markup('<script type="module" src="{}"></script><task-progress src="{}" label="{}"></task-progress>')
+    return tag.format(module, source, label)
+
+
+def _call(on_commit: Callable[[str], object] | None, task_id: str) -> None:
+    if on_commit is not None:
+        on_commit(task_id)
+
+
+def _derived_key(app: Flask) -> str:
+    secret = app.secret_key or app.config.get("JWT_SECRET_KEY")
+    if not secret:
+        raise config.ConfigError("TASKAPI_SECRET_KEY, or the application's SECRET_KEY, must sign stream tickets.")
+    key = secret.encode() if isinstance(secret, str) else bytes(secret)
+    return hmac.new(key, b"taskapi stream tickets", hashlib.sha256).hexdigest()
+
+
+def _max_streams() -> int:
+    """What the process's descriptor limit leaves for streams."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(limit - RESERVED_DESCRIPTORS, limit // 2)

@@ -1,0 +1,67 @@
+"""The standalone service: the extension on an empty Flask application, with its own tokens and embedded database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response
+from flask_cors import CORS
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+from . import cli, config, errors, extension
+from .auth.identity import Rules
+from .auth.jwt import OwnManager, OwnTokens
+from .database import schema
+from .database.connections import dialect_of, open_engine
+from .state import KEY, LazyState
+
+MIGRATIONS = schema.VERSIONS.with_name("migrations")
+API = "/api/tasks"
+# On every response; a page's own policy is the page's.
+SECURITY_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+
+
+def build(settings: Mapping[str, Any]) -> Flask:
+    """Build the application; see `taskapi.create_app`."""
+    instance = config.instance_path()
+    app = Flask("taskapi", instance_path=str(instance))
+    loaded = config.load(instance, settings)
+    loaded |= dict.fromkeys(("PAGE", "DOCS", "METRICS", "HEALTH"), True)
+    config.add_keys(loaded, instance)
+    ticket_key = loaded["SECRET_KEY"]
+    # Not Flask's own SECRET_KEY: with one, Flask prepares a session for every request, and there are none here.
+    app.config.update({**loaded, "SECRET_KEY": None, "SQLALCHEMY_DATABASE_URI": loaded["DATABASE_URL"]})
+    app.config.setdefault("JWT_TOKEN_LOCATION", ["headers", "cookies"])
+    manager = OwnManager(app)
+    Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
+    if loaded["CORS_ORIGINS"]:
+        _allow_origins(app, loaded["CORS_ORIGINS"])
+    errors.handle(app)
+    app.register_blueprint(extension.blueprint(loaded, API, ""))
+    cli.init_app(app)
+    app.after_request(_add_security_headers)
+    identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
+    state = extension.make_state(loaded, open_engine(loaded["DATABASE_URL"]), identify, Rules(), ticket_key)
+    if dialect_of(loaded["DATABASE_URL"]).is_embedded:
+        schema.upgrade(state.store.engine)
+    app.extensions[KEY] = LazyState(lambda: state)
+    return app
+
+
+def _allow_origins(app: Flask, origins: list[str]) -> None:
+    CORS(
+        app,
+        resources=[r"/api/*", r"/static/*"],  # modules, too, are fetched with CORS
+        origins=origins,
+        supports_credentials=True,
+        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
+        expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
+        max_age=600,
+    )
+
+
+def _add_security_headers(response: Response) -> Response:
+    response.headers.extend(SECURITY_HEADERS)
+    return response

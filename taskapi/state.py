@@ -1,0 +1,62 @@
+"""What one application holds; `current` finds it. Two applications in one process never meet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, current_app
+
+from .auth.identity import Identity, Rules
+from .background import Background
+from .database.store import Store
+from .stream.broadcaster import Broadcaster
+
+KEY = "taskapi"
+
+
+@dataclass(frozen=True)
+class State:
+    """The parts of one application."""
+
+    settings: Mapping[str, Any]
+    store: Store
+    broadcaster: Broadcaster
+    background: Background
+    identify: Callable[[], Identity]
+    rules: Rules
+    ticket_key: str
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now."""
+        self.store.close()
+
+
+class LazyState:
+    """A state that is made when it is first asked for: the host's extensions may be bound after ours."""
+
+    def __init__(self, make: Callable[[], State]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._state: State | None = None
+
+    def get(self) -> State:
+        """The state."""
+        if self._state is None:
+            with self._lock:
+                self._state = self._state or self._make()
+        return self._state
+
+
+def state_of(app: Flask) -> State:
+    """An application's parts."""
+    lazy: LazyState = app.extensions[KEY]
+    return lazy.get()
+
+
+def current() -> State:
+    """The current application's parts."""
+    lazy: LazyState = current_app.extensions[KEY]
+    return lazy.get()

@@ -1,0 +1,102 @@
+"""How this process learns that rows of a PostgreSQL database changed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import select
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...database.postgresql import CANARY, CHANNEL
+from .base import Feed
+
+log = logging.getLogger(__name__)
+
+# Until the first notification, which the feed sends itself, must have come back; then between two.
+CANARY_SECONDS = 5.0
+CANARY_INTERVAL_SECONDS = 30.0
+# Of a task's changes within 50 ms only the first is announced (see the table's triggers), so each announced task is
+# read again: when that window is over and what was written in it has been committed; then for commits that take long.
+AGAIN_AFTER_SECONDS = (0.1, 0.5, 2.0)
+
+
+class PostgresqlFeed(Feed):
+    """Listens to the notifications that the table's trigger sends on commit."""
+
+    outages = (SQLAlchemyError, psycopg.Error, OSError)
+
+    def _watch(self) -> None:
+        with contextlib.closing(self._store.dialect.open_reader(self._store.engine.url)) as connection:
+            connection.execute(f"LISTEN {CHANNEL}")
+            for pause in (0.0, *AGAIN_AFTER_SECONDS):  # changes that follow an announcement which we did not hear
+                time.sleep(pause)
+                self._listener.gap()
+            self._listen(connection)
+
+    def _listen(self, connection: psycopg.Connection[Any]) -> None:
+        readable = select.poll()
+        readable.register(connection.fileno(), select.POLLIN)
+        again = Appointments()
+        heard = sent = 0.0
+        while True:
+            now = time.monotonic()
+            if heard >= sent and now - sent > CANARY_INTERVAL_SECONDS:
+                sent = now
+                connection.execute(CANARY)
+            elif heard < sent and now - sent > CANARY_SECONDS:
+                log.error("notifications do not arrive; is there a transaction pooler before PostgreSQL?")
+                raise psycopg.OperationalError("the canary did not come back")
+            payloads = [notify.payload for notify in connection.notifies(timeout=0)]
+            if "" in payloads:
+                heard, self.connected = now, True
+            keys = _keys(payloads)
+            self._listener.changed(keys | again.due(now))
+            again.plan(keys, now)
+            patience = CANARY_SECONDS if heard < sent else CANARY_INTERVAL_SECONDS
+            readable.poll(1000.0 * min(patience, again.wait(now)))
+
+
+class Appointments:
+    """The tasks that are to be read again a little later, given as `(id, user_id)`."""
+
+    def __init__(self) -> None:
+        # For each delay those that are due after it, in the order of time.
+        self._due: dict[float, dict[tuple[int, int], float]] = {delay: {} for delay in AGAIN_AFTER_SECONDS}
+
+    def plan(self, keys: Iterable[tuple[int, int]], now: float) -> None:
+        """Remember tasks that were announced now; an earlier plan for them is settled by the read that follows."""
+        for delay, due in self._due.items():
+            for key in keys:
+                due.pop(key, None)
+                due[key] = now + delay
+
+    def due(self, now: float) -> set[tuple[int, int]]:
+        """Take those whose time has come."""
+        found = set()
+        for due in self._due.values():
+            ready = {key for key, _ in itertools.takewhile(lambda item: item[1] <= now, due.items())}
+            for key in ready:
+                del due[key]
+            found |= ready
+        return found
+
+    def wait(self, now: float) -> float:
+        """The seconds until the next one."""
+        first = [next(iter(due.values())) for due in self._due.values() if due]
+        return max(0.0, min(first) - now) if first else math.inf
+
+
+def _keys(payloads: Iterable[str]) -> set[tuple[int, int]]:
+    return {_key(payload) for payload in payloads if payload}
+
+
+def _key(payload: str) -> tuple[int, int]:
+    task, _, user = payload.partition(":")
+    return int(task), int(user)
