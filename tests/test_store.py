@@ -16,6 +16,7 @@ from taskapi.database import reader
 from taskapi.database.connections import open_engine
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
 from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Report, Store
+from taskapi.progress.rows import new_row
 
 PAST = "2020-01-01 00:00:00"
 FUTURE = "2100-01-01 00:00:00"
@@ -201,10 +202,10 @@ def test_a_report_that_the_database_refuses_changes_nothing(store: Store, engine
 
 
 def test_a_task_id_that_is_taken_is_an_integrity_error(store: Store) -> None:
-    store.create({"task_id": "a", "user_id": 1})
+    store.create(new_row(task_id="a", user_id=1))
 
     with pytest.raises(sa.exc.IntegrityError):
-        store.create({"task_id": "a", "user_id": 2})
+        store.create(new_row(task_id="a", user_id=2))
 
 
 # Closing and removing.
