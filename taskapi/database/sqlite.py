@@ -62,9 +62,15 @@ STATEMENTS = Statements(
         UPDATE user_tasks SET
             status = 'starting',
             attempt = attempt + 1,
+            stage = CASE WHEN attempt = 0 THEN stage END,
+            progress = 0,
+            completed_items = 0,
+            result_message = NULL,
+            error_details = NULL,
+            started_at = NULL,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id""",
+        RETURNING id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -81,11 +87,10 @@ STATEMENTS = Statements(
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND status IN ('pending', 'queued', 'starting', 'running')""",
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id""",
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')

@@ -10,21 +10,30 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from ..config import instance_path, load
-from ..database.models import Snapshot, TaskStatus
-from ..database.store import Store
+from ..database.models import TaskStatus
+from ..database.store import Attempt, Store
 from . import values, writer
-from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound
+from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
+from .processes import writer_for
 from .rows import new_row
 from .task import Run, Task
-from .writer import Writer, writer_for
+from .writer import Writer
 
-__all__ = ["DatabaseUnavailable", "Progress", "ProgressError", "Task", "TaskClosed", "TaskNotFound", "TaskStatus"]
+__all__ = [
+    "DatabaseUnavailable",
+    "Progress",
+    "ProgressError",
+    "Task",
+    "TaskClosed",
+    "TaskNotFound",
+    "TaskNotStarted",
+    "TaskStatus",
+]
 
 
 class Progress:
@@ -70,18 +79,23 @@ class Progress:
             if task_id is not None:
                 raise ValueError(f"task_id {task_id!r} is taken") from None
             # Drawn at random, it can only be our own: the connection broke after the commit.
+        except (DataError, UnicodeError) as error:
+            raise ValueError("the database cannot store a text that was given") from error
         return str(row["task_id"])
 
-    def run(self, task_id: str) -> Run:
+    def run(self, task_id: str, *, retry: bool = False) -> Run:
         """A `with` block in which the task runs; gives a `Task`.
 
         Enters "starting", soon "running"; leaves "completed", or "failed" with the traceback if an exception
-        leaves the block, which then goes on. Entering raises `TaskNotFound`, `TaskClosed` and, after
-        `START_SECONDS`, `DatabaseUnavailable`. Leaving raises `TaskClosed` if the task was ended by somebody else,
-        and `DatabaseUnavailable` if its end could not be written.
+        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Every start begins
+        at 0 items and 0 %, and ends every earlier attempt: what that reports changes nothing any more, and its next
+        call raises `TaskClosed`.
+
+        Entering raises `TaskNotFound`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`. Leaving raises
+        `TaskClosed` if the task was ended by somebody else, and `DatabaseUnavailable` if its end could not be written.
         """
         task_id = values.task_id("task_id", task_id)
-        return Run(self._writer, lambda: self._claim(task_id))
+        return Run(self._writer, lambda: self._claim(task_id), retry=retry)
 
     def task(self, *, user_id: int, **fields: Any) -> Run:
         """Create a task and run it in one `with`: the arguments of `create`, the block of `run`."""
@@ -90,34 +104,40 @@ class Progress:
     def attach(self, task_id: str) -> Task:
         """Report on a task that another process runs. Usable as it is, or in a `with` that waits until all is written.
 
-        Raises `TaskNotFound`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`.
+        In a child process (of multiprocessing, or forked) a call outside the `with` is a write of its own: what it
+        counted is in the row when it is over.
+
+        Raises `TaskNotFound`, `TaskNotStarted`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`.
         """
         task_id = values.task_id("task_id", task_id)
-        return Task(self._writer, self._writer.ask(lambda store: _ledger(store, task_id), writer.START_SECONDS))
+        return Task(self._writer, self._writer.ask(lambda store: _join(store, task_id), writer.START_SECONDS))
 
     @property
     def _writer(self) -> Writer:
         return writer_for(self._url, self._lease)
 
     def _claim(self, task_id: str) -> Ledger:
-        def claim(store: Store) -> Ledger:
-            ledger = _ledger(store, task_id)
-            if store.claim(task_id, self._lease) is None:  # it has ended since then
-                return _ledger(store, task_id)
-            return ledger
-
-        return self._writer.ask(claim, writer.START_SECONDS)
+        return self._writer.ask(lambda store: _start(store, task_id, self._lease), writer.START_SECONDS)
 
 
-def _ledger(store: Store, task_id: str) -> Ledger:
-    found = _open_task(store, task_id)
-    return Ledger(task_id, found.id, total_given=orjson.loads(found.json)["total_items"] is not None)
+def _start(store: Store, task_id: str, lease: float) -> Ledger:
+    attempt = store.claim(task_id, lease)
+    if attempt is None:
+        raise TaskClosed(task_id, _attempt(store, task_id).status)
+    return Ledger(task_id, attempt, restarted=attempt.number > 1)
 
 
-def _open_task(store: Store, task_id: str) -> Snapshot:
-    found = store.task(task_id)
-    if found is None:
+def _join(store: Store, task_id: str) -> Ledger:
+    attempt = _attempt(store, task_id)
+    if attempt.status.is_final:
+        raise TaskClosed(task_id, attempt.status)
+    if attempt.status in values.WAITING:
+        raise TaskNotStarted(task_id)
+    return Ledger(task_id, attempt)
+
+
+def _attempt(store: Store, task_id: str) -> Attempt:
+    attempt = store.attempt(task_id)
+    if attempt is None:
         raise TaskNotFound(task_id)
-    if found.status.is_final:
-        raise TaskClosed(task_id, found.status)
-    return found
+    return attempt
