@@ -62,8 +62,8 @@ class TaskAPI:
         if self._db is not None:
             hosting.follow_metadata(self._db.metadata)
         hosting.hide_from_autogenerate()
-        if (csrf := app.extensions.get("csrf")) is not None:
-            csrf.exempt(app.blueprints["taskapi"])  # a ticket is asked for with a credential of its own
+        # First of all: a host's own hooks may refuse, redirect, or open a session.
+        app.before_request_funcs.setdefault(None, []).insert(0, beginner(prefix))
 
     def identity(self, rule: IdentityRule) -> IdentityRule:
         """Let a function without arguments say who sent the current request: an `Identity`, or None for nobody."""
@@ -95,12 +95,14 @@ class TaskAPI:
             _call(on_commit, task_id)
             return task_id
         session = session() if isinstance(session, scoped_session) else session
-        session.execute(sa.text(dialect_of(session.get_bind().engine.url).statements.insert), row)
+        with session.no_autoflush:  # what the application has added is its own to write, and to answer for
+            session.execute(sa.text(dialect_of(session.get_bind().engine.url).statements.insert), row)
         if on_commit is not None:
             after_commit(session, lambda: _call(on_commit, task_id))
         return task_id
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
+        _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _derived_key(app)
         return make_state(settings, self._engine(settings), identify_by(app, settings, self.rules), self.rules, key)
 
@@ -123,16 +125,29 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
             ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours)
 
+    return ours
+
+
+def beginner(prefix: str) -> Callable[[], Response | None]:
+    """What is to come before any request: what runs beside them begins, and below our prefix errors are problems."""
+
     def begin() -> Response | None:
+        state = current()
         if not current_app.testing:  # then nothing runs beside it
-            current().background.start()
+            state.background.start()
         refused = request.routing_exception
         if refused is None or not request.path.startswith(f"{prefix}/") or (refused.code or 500) < 400:
             return None
         return errors.http(refused)
 
-    ours.before_app_request(begin)
-    return ours
+    return begin
+
+
+def _exempt_tickets(app: Flask) -> None:
+    """Let a ticket be asked for without a token against forgery: it is told to nobody but who asks."""
+    if (protection := app.extensions.get("csrf")) is not None:
+        for view in (events.task_ticket, events.my_ticket):
+            protection.exempt(view)
 
 
 def make_state(

@@ -32,12 +32,21 @@ def hide_from_autogenerate() -> None:
 
     Only where Alembic is about to be used: it takes a fifth of a second to import.
     """
-    if "alembic" in sys.modules or click.get_current_context(silent=True) is not None:
-        try:
-            from alembic.autogenerate import comparators
-        except ImportError:
-            return
-        comparators.dispatch_for("schema")(_keep_ours_out)
+    if "alembic" not in sys.modules and click.get_current_context(silent=True) is None:
+        return
+    try:
+        from alembic.autogenerate import comparators
+    except ImportError:
+        return
+    comparators.dispatch_for("schema", **_after_all_others())(_keep_ours_out)
+
+
+def _after_all_others() -> dict[str, Any]:
+    try:
+        from alembic.util import DispatchPriority  # Alembic 1.18
+    except ImportError:
+        return {}
+    return {"priority": DispatchPriority.LAST}
 
 
 def _keep_ours_out(_context: Any, operations: Any, _schemas: Any) -> None:

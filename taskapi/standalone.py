@@ -14,7 +14,7 @@ from . import cli, config, errors, extension
 from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
 from .database import schema
-from .database.connections import dialect_of, open_engine
+from .database.connections import open_engine
 from .state import KEY, LazyState
 
 MIGRATIONS = schema.VERSIONS.with_name("migrations")
@@ -40,12 +40,12 @@ def build(settings: Mapping[str, Any]) -> Flask:
         _allow_origins(app, loaded["CORS_ORIGINS"])
     errors.handle(app)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
+    app.before_request(extension.beginner(API))
     cli.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
     state = extension.make_state(loaded, open_engine(loaded["DATABASE_URL"]), identify, Rules(), ticket_key)
-    if dialect_of(loaded["DATABASE_URL"]).is_embedded:
-        schema.upgrade(state.store.engine)
+    schema.upgrade_if_ours(state.store.engine)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 

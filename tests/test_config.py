@@ -49,7 +49,14 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
         "LEASE_SECONDS": 60.0,
         "MAX_STREAMS_PER_USER": 50,
         "MAX_STREAMS": None,
+        "MAX_THREAD_STREAMS": None,
         "STREAM_MAX_AGE": 900.0,
+        "MAX_WAITS_PER_USER": 5,
+        "URL_PREFIX": "/api/tasks",
+        "PAGE": False,
+        "DOCS": False,
+        "METRICS": False,
+        "HEALTH": False,
     }
 
 
@@ -137,6 +144,7 @@ def test_a_setting_is_read_from_text_and_from_python(tmp_path: Path, name: str, 
 NUMBERS = ["", "0", "-1", "+5", "1_0", "²", "٣", "nan", "inf", "1e3", " 1", "x", 0, -1, True, None, float("nan"),
            float("inf"), 10**400, [], b"5"]  # fmt: skip
 TEXTS: list[Any] = ["", 5, b"x" * 40, [], True]
+SWITCHES = ["", "yes", 2, "2", [], None]
 BAD_VALUES: dict[str, list[Any]] = {
     "DATABASE_URL": [
         "",
@@ -178,6 +186,13 @@ BAD_VALUES: dict[str, list[Any]] = {
     "MAX_STREAMS_PER_USER": [*NUMBERS, "1.5", 1.5, 10**9],
     "MAX_STREAMS": [number for number in [*NUMBERS, "1.5", 1.5, 10**9] if number is not None],
     "STREAM_MAX_AGE": [*NUMBERS, "0.0", 10**9],
+    "MAX_THREAD_STREAMS": ["", "-1", "1.5", "nan", True, 10**9],
+    "MAX_WAITS_PER_USER": ["", "-1", "1.5", "nan", True, 10**9],
+    "URL_PREFIX": [5, "tasks", "/tasks/", "/a b", "/<tenant>", "//evil.com"],
+    "PAGE": SWITCHES,
+    "DOCS": SWITCHES,
+    "METRICS": SWITCHES,
+    "HEALTH": SWITCHES,
 }
 
 

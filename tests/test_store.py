@@ -239,10 +239,10 @@ def test_a_report_that_the_database_refuses_changes_nothing(store: Store, engine
 
 
 def test_a_task_id_that_is_taken_is_an_integrity_error(store: Store) -> None:
-    store.create(new_row(user_id=1, task_id="a"))
+    store.create(new_row(task_id="a", user_id=1))
 
     with pytest.raises(sa.exc.IntegrityError):
-        store.create(new_row(user_id=2, task_id="a"))
+        store.create(new_row(task_id="a", user_id=2))
 
 
 # Closing and removing.

@@ -19,7 +19,7 @@ def dialect_of(url: URL) -> Dialect:
 
 def own_url(url: URL) -> URL:
     """The address for connections of our own, by the drivers that we know."""
-    return url.set(drivername={"postgresql": "postgresql+psycopg"}.get(dialect_of(url).name, url.drivername))
+    return url.set(drivername=dialect_of(url).drivername)
 
 
 def open_engine(url: URL) -> Engine:

@@ -15,6 +15,8 @@ class Dialect(ABC):
     """One of the two databases."""
 
     name: str
+    # SQLAlchemy's name of the driver that we know.
+    drivername: str
     # Whether the database is a file of this machine, which is made and brought up to date by whoever comes first.
     is_embedded: bool
     statements: Statements

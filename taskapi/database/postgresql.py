@@ -91,6 +91,7 @@ class Postgresql(Dialect):
     """A server, through psycopg 3."""
 
     name = "postgresql"
+    drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, TimeoutError
 
 from .connections import dialect_of
@@ -16,30 +15,6 @@ from .connections import dialect_of
 # How many connections a reader may have (a question takes a millisecond), and how long it waits for one of them.
 CONNECTIONS = 5
 PLACE_SECONDS = 10.0
-
-
-class MemoryReader:
-    """Asks a database that lives in the memory of one connection: an engine's own, in tests.
-
-    The connection is kept: giving it back would roll back whatever the application has begun on it.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Any = None
-
-    def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a statement with parameters written `:name`; all its rows. Raises `sqlalchemy.exc.SQLAlchemyError`."""
-        if self._connection is None:
-            self._connection = self._engine.raw_connection()
-        try:
-            rows: list[tuple[Any, ...]] = self._connection.driver_connection.execute(statement, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise OperationalError(None, None, error) from None
-        return rows
-
-    def close(self) -> None:
-        """Nothing is to be closed: the connection is the engine's."""
 
 
 class Reader:

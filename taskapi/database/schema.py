@@ -85,6 +85,12 @@ def upgrade(engine: Engine) -> None:
     upgrade_tables(engine)
 
 
+def upgrade_if_ours(engine: Engine) -> None:
+    """Bring an embedded database up to date, unless it is an application's: then its tables are that one's to make."""
+    if dialect_of(engine.url).is_embedded and set(sa.inspect(engine).get_table_names()) <= {*TABLES, "alembic_version"}:
+        upgrade(engine)
+
+
 def upgrade_tables(engine: Engine) -> None:
     """Bring the tables up to date."""
     with engine.begin() as connection:
@@ -98,6 +104,7 @@ def trouble(store: Store) -> str | None:
     except SQLAlchemyError:
         return f"The {store.dialect.name} database does not answer."
     try:
+        store.keys_of_ids([])
         found = store.schema_version()
     except SQLAlchemyError:
         found = None

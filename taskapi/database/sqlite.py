@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ class Sqlite(Dialect):
     """An embedded file. Writers share one lock; readers see what was committed when they began."""
 
     name = "sqlite"
+    drivername = "sqlite"
     is_embedded = True
     statements = STATEMENTS
 
@@ -180,3 +181,27 @@ def _patiently(execute: Callable[[str], Any], statement: str) -> None:
             time.sleep(0.002)
         else:
             return
+
+
+class MemoryReader:
+    """Asks a database that lives in the memory of one connection: an engine's own, in tests.
+
+    The connection is kept: giving it back would roll back whatever the application has begun on it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+
+    def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement with parameters written `:name`; all its rows. Raises `sqlalchemy.exc.SQLAlchemyError`."""
+        if self._connection is None:
+            self._connection = self._engine.raw_connection()
+        try:
+            rows: list[tuple[Any, ...]] = self._connection.driver_connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise OperationalError(None, None, error) from None
+        return rows
+
+    def close(self) -> None:
+        """Nothing is to be closed: the connection is the engine's."""

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
 from .models import Snapshot, TaskStatus
-from .reader import MemoryReader, Reader
+from .reader import Reader
+from .sqlite import MemoryReader
 
 # How many tasks a stream of all of a user's begins with, at most; and how many that it missed, since a cursor is what
 # a client says.

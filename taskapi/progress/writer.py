@@ -106,8 +106,7 @@ class Writer:
         with self._talking:
             if self._store is None:
                 engine = open_engine(self._url)
-                if dialect_of(self._url).is_embedded:
-                    schema.upgrade(engine)
+                schema.upgrade_if_ours(engine)
                 self._store = Store(engine)
             return self._store
 
