@@ -1074,7 +1074,11 @@ interrupted(lambda line: True, work)
 print(10 + handled)
 """
 AT_EACH_LINE_ALONE = f"""{INTERRUPTED}
+handled = 0
+
 def report(_number, _frame):
+    global handled
+    handled += 1
     with Progress().attach("interrupted") as task:
         task.advance()
 
@@ -1091,7 +1095,7 @@ while line <= lines:
     Progress()._writer.write_at_exit()
     Progress()._writer.store().close()
     line += 1
-print(2 * line + line - 3)
+print(2 * (line - 1) + handled)
 """
 
 
