@@ -49,7 +49,17 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
         "LEASE_SECONDS": 60.0,
         "MAX_STREAMS_PER_USER": 50,
         "MAX_STREAMS": None,
+        "MAX_THREAD_STREAMS": None,
         "STREAM_MAX_AGE": 900.0,
+        "MAX_WAITS_PER_USER": 5,
+        "START_WITHIN_SECONDS": 86_400.0,
+        "CANCEL_SECONDS": 30.0,
+        "ERROR_DETAILS": "owner",
+        "URL_PREFIX": "/api/tasks",
+        "PAGE": False,
+        "DOCS": False,
+        "METRICS": False,
+        "HEALTH": False,
     }
 
 
@@ -136,6 +146,7 @@ def test_a_setting_is_read_from_text_and_from_python(tmp_path: Path, name: str, 
 
 NUMBERS = ["", "0", "-1", "+5", "1_0", "²", "٣", "nan", "inf", "1e3", " 1", "x", 0, -1, True, None, float("nan"),
            float("inf"), 10**400, [], b"5"]  # fmt: skip
+SWITCHES: list[Any] = ["", None, 5, "maybe", "2", []]
 TEXTS: list[Any] = ["", 5, b"x" * 40, [], True]
 BAD_VALUES: dict[str, list[Any]] = {
     "DATABASE_URL": [
@@ -177,7 +188,14 @@ BAD_VALUES: dict[str, list[Any]] = {
     "LEASE_SECONDS": [*NUMBERS, "0.0", 10**9],
     "MAX_STREAMS_PER_USER": [*NUMBERS, "1.5", 1.5, 10**9],
     "MAX_STREAMS": [number for number in [*NUMBERS, "1.5", 1.5, 10**9] if number is not None],
+    "MAX_THREAD_STREAMS": [number for number in NUMBERS if number not in ("0", 0, None)],
     "STREAM_MAX_AGE": [*NUMBERS, "0.0", 10**9],
+    "MAX_WAITS_PER_USER": [number for number in NUMBERS if number not in ("0", 0)],
+    "START_WITHIN_SECONDS": [number for number in NUMBERS if number not in ("0", 0)],
+    "CANCEL_SECONDS": [*NUMBERS, "0.0", 10**9],
+    "ERROR_DETAILS": ["", None, 5, "nobody", "Owner", ["admin"]],
+    "URL_PREFIX": [None, 5, "api", "/", "/api/", "/a b", "https://x/api"],
+    **dict.fromkeys(("PAGE", "DOCS", "METRICS", "HEALTH"), SWITCHES),
 }
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from harness import wait_until
-from taskapi.stream.files import DatabaseFiles
+
+from taskapi.stream.feed.files import DatabaseFiles
 
 
 @pytest.fixture

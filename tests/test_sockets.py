@@ -11,6 +11,7 @@ import gevent
 import gevent.socket
 import pytest
 
+from taskapi.stream.hub import Terms
 from taskapi.stream.sockets import FRAMES_PER_TURN, Poller, SocketStream
 from taskapi.stream.sse import Frame
 
@@ -50,7 +51,7 @@ def test_a_client_that_takes_all_it_can_get_leaves_others_their_turn(
 ) -> None:
     server, client = connection
     environ = {"gunicorn.socket": server, "SERVER_PROTOCOL": "HTTP/1.0"}
-    stream = SocketStream(environ, Poller(), lambda *_: None, 1, None, math.inf, "max_age")
+    stream = SocketStream(environ, Poller(), lambda *_: None, Terms(1, False, None, math.inf, "max_age"))
     for key in range(1000):
         stream.send(key, Frame.of(FRAME))
 
