@@ -18,57 +18,76 @@ MODULES = {
 
 # What each module may import of taskapi. An import within a function counts like any other.
 MAY_IMPORT = {
-    "": {"app"},
-    "app": {"api.docs", "api.events", "api.health", "api.metrics", "api.page", "api.tasks", "cli", "config", "database",
-            "errors", "extensions", "schema", "store", "stream.broadcaster", "tokens"},
+    "": {"auth.identity", "extension", "standalone"},
+    "standalone": {"auth.identity", "auth.jwt", "cli", "config", "database.connections", "database.schema", "errors",
+                   "extension", "state"},
+    "extension": {"api.events", "api.health", "api.metrics", "api.tasks", "auth.identity", "auth.jwt", "background",
+                  "config", "database.connections", "database.store", "errors", "site.docs", "site.page", "state",
+                  "stream.broadcaster", "stream.hub"},
+    "gunicorn_conf": {"state"},
+    "state": {"auth.identity", "background", "database.store", "stream.broadcaster"},
+    "background": {"database.store", "maintenance", "servers", "stream.broadcaster"},
+    "maintenance": {"database.store", "metrics"},
+    "migrations": {"database.schema"},
     "config": set(),
-    "metrics": set(),
     "errors": set(),
-    "extensions": {"models", "store", "stream.broadcaster", "tokens"},
-    "tokens": set(),
-    "auth": {"errors", "extensions", "models", "tokens"},
+    "metrics": set(),
+    "servers": set(),
     "api": set(),
-    "api.tasks": {"auth", "errors", "extensions", "models"},
-    "api.events": {"auth", "extensions", "stream.hub", "stream.sse"},
-    "api.health": {"errors", "extensions", "models", "schema"},
+    "api.events": {"auth.access", "auth.identity", "auth.tickets", "state", "stream.hub", "stream.sse"},
+    "api.health": {"database.schema", "errors", "state"},
     "api.metrics": {"metrics"},
-    "api.page": set(),
-    "api.docs": {"api.page"},
-    "stream": set(),
-    "stream.sse": set(),
-    "stream.hub": {"metrics", "models", "stream.sse"},
-    "stream.feed": {"database", "metrics", "models", "store", "stream.files"},
-    "stream.files": set(),
-    "stream.sockets": {"stream.hub", "stream.sse"},
-    "stream.broadcaster": {"metrics", "models", "store", "stream.feed", "stream.hub", "stream.sockets"},
-    "models": set(),
-    "statements": {"models"},
+    "api.tasks": {"auth.access", "auth.identity", "database.models", "errors", "state"},
+    "auth": set(),
+    "auth.access": {"auth.identity", "auth.tickets", "database.models", "errors", "state"},
+    "auth.identity": {"database.models"},
+    "auth.jwt": {"auth.identity", "auth.tickets", "database.models", "errors"},
+    "auth.tickets": {"auth.identity", "errors"},
     "database": set(),
-    "reader": {"database"},
-    "store": {"models", "reader", "statements"},
-    "schema": {"models"},
-    "reaper": {"metrics", "store"},
-    "gunicorn_conf": {"reaper"},
+    "database.connections": {"database.dialect", "database.postgresql", "database.sqlite"},
+    "database.dialect": {"database.statements"},
+    "database.models": set(),
+    "database.postgresql": {"database.dialect", "database.statements"},
+    "database.reader": {"database.connections"},
+    "database.schema": {"database.connections", "database.store"},
+    "database.sqlite": {"database.dialect", "database.statements"},
+    "database.statements": {"database.models"},
+    "database.store": {"database.connections", "database.models", "database.reader"},
+    "site": set(),
+    "site.docs": {"site.page"},
+    "site.page": set(),
+    "stream": set(),
+    "stream.broadcaster": {"database.models", "database.store", "metrics", "stream.feed", "stream.hub",
+                           "stream.queues", "stream.sockets"},
+    "stream.feed": {"database.store", "stream.feed.base", "stream.feed.postgresql", "stream.feed.sqlite"},
+    "stream.feed.base": {"database.store", "metrics"},
+    "stream.feed.files": set(),
+    "stream.feed.postgresql": {"database.postgresql", "stream.feed.base"},
+    "stream.feed.sqlite": {"database.sqlite", "stream.feed.base", "stream.feed.files"},
+    "stream.hub": {"database.models", "metrics", "stream.sse"},
+    "stream.queues": {"servers", "stream.hub", "stream.sse"},
+    "stream.sockets": {"stream.hub", "stream.sse"},
+    "stream.sse": set(),
 }  # fmt: skip
 # Rooms of several modules that may import one another, and of the rest only this.
 ROOMS_MAY_IMPORT = {
-    "progress": {"config", "database", "models", "reader", "schema", "store"},
-    "demo": {"extensions", "models", "progress", "schema"},
-    "terminal": {"models"},
-    "remote": set(),
-    "cli": {"demo", "extensions", "models", "reaper", "remote", "schema", "terminal"},
+    "progress": {"config", "database"},
+    "demo": {"database", "progress", "state"},
+    "cli": {"database", "demo", "maintenance", "state"},
 }
 # Libraries, and who alone may know them.
 LIBRARIES = {
-    "flask": {"", "app", "config", "errors", "extensions", "tokens", "auth", "api", "cli", "demo"},
-    "flask_jwt_extended": {"auth", "extensions", "tokens", "cli", "demo"},
-    "gevent": {"stream.sockets", "gunicorn_conf"},
+    "flask": {"", "api", "auth", "cli", "demo", "errors", "extension", "site", "standalone", "state"},
+    "flask_jwt_extended": {"auth.jwt", "cli", "demo"},
+    "itsdangerous": {"auth.tickets"},
+    "gevent": {"stream.sockets"},
     "gunicorn": {"gunicorn_conf"},
-    "psycopg": {"stream.feed"},
-    "sqlite3": {"database", "stream.feed"},
-    "alembic": {"schema"},
-    "rich": {"terminal", "cli"},
-    "urllib.request": {"remote"},
+    "prometheus_client": {"metrics"},
+    "inotify_simple": {"stream.feed.files"},
+    "psycopg": {"stream.feed.postgresql"},
+    "sqlite3": {"database.sqlite", "stream.feed.sqlite"},
+    "rich": {"cli"},
+    "urllib.request": {"cli.remote"},
     "socket": {"stream.sockets", "demo"},
 }
 
@@ -148,7 +167,13 @@ def test_sql_is_written_in_few_places() -> None:
         if node.value.lstrip().startswith(("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM "))
     }
 
-    assert speaking <= {"statements", "store", "schema"}
+    assert speaking <= {
+        "database.postgresql",
+        "database.schema",
+        "database.sqlite",
+        "database.statements",
+        "database.store",
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -159,8 +184,19 @@ def test_a_module_opens_with_a_line_that_says_what_it_holds(module: str) -> None
     assert docstring.splitlines()[0].strip()
 
 
+def test_the_two_databases_differ_in_two_files_and_their_feeds_alone() -> None:
+    naming = {
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in ("sqlite", "postgresql")
+    }
+
+    assert naming <= {"database.sqlite", "database.postgresql", "config", "extension", "stream.feed"}
+
+
 def test_the_picture_is_read_from_the_code() -> None:
-    assert own_imports("statements") == {"models"}
-    assert own_imports("api.tasks") >= {"auth", "errors", "extensions", "models"}
-    assert own_imports("gunicorn_conf") == {"reaper"}, "an import within a function"
+    assert own_imports("database.statements") == {"database.models"}
+    assert own_imports("api.tasks") >= {"auth.access", "errors", "state", "database.models"}
+    assert own_imports("gunicorn_conf") == {"state"}, "an import within a function"
     assert "gevent" in imports("stream.sockets")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from harness import Server
-from taskapi.api.page import CONTENT_SECURITY_POLICY
+
+from taskapi.site.page import CONTENT_SECURITY_POLICY
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

@@ -262,7 +262,7 @@ class Writer:
         SQLite keeps a process's locks in its memory, which a child inherits without owning them: it would wait for
         its parent's transaction for ever, or lose what it writes when the parent closes the file.
         """
-        self._quiet = self._url.drivername == "sqlite" and self._talking.acquire(timeout=FORK_SECONDS)
+        self._quiet = dialect_of(self._url).is_embedded and self._talking.acquire(timeout=FORK_SECONDS)
         if self._quiet and self._store is not None:
             self._store.close()
 

@@ -48,7 +48,8 @@ DROP TRIGGER user_tasks_after_insert
 
 DROP TRIGGER user_tasks_after_update
 
--- A hybrid logical clock (Kulkarni et al. 2014): microseconds since 1970, or one more than the last revision drawn.
+-- A hybrid logical clock (Kulkarni et al. 2014): microseconds since 1970, or one more than the last revision drawn, of
+-- the row or of any other: so revisions become visible in their order, although SQLite's clock counts milliseconds.
 -- After a restore it is ahead of everything that was handed out before, and none is used twice.
 CREATE TRIGGER user_tasks_after_insert AFTER INSERT ON user_tasks BEGIN
     UPDATE user_tasks_revision SET value = max(
@@ -77,7 +78,7 @@ ON user_tasks
 WHEN NEW.revision = OLD.revision OR NEW.revision <> (SELECT value FROM user_tasks_revision)
 BEGIN
     UPDATE user_tasks_revision SET value = max(
-        value + 1,
+        value + 1, OLD.revision + 1,
         CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000);
     UPDATE user_tasks SET
         revision = (SELECT value FROM user_tasks_revision),
