@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, request
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from . import config, errors
 from .api import events, health, metrics, tasks
@@ -70,7 +71,7 @@ class TaskAPI:
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         url = settings["DATABASE_URL"] if self._db is None else _own_url(self._db.engine.url)
         key = settings["SECRET_KEY"] or _derived_key(app)
-        return make_state(settings, url, identify_by(app, settings, self.rules), self.rules, key)
+        return make_state(settings, url, identify_by(app, settings, self.rules), self.rules, key, owns_schema=False)
 
 
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
@@ -82,7 +83,7 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     for name, part in wanted.items():
         if settings[name]:
             ours.register_blueprint(part, url_prefix=site_prefix)
-    errors.handle(ours)
+    errors.handle(ours, explain)
 
     def begin() -> Response | None:
         if not current_app.testing:  # then nothing runs beside it
@@ -96,14 +97,25 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     return ours
 
 
+def explain(error: SQLAlchemyError) -> str:
+    """What went wrong with the current application's database."""
+    return current().store.explain(error)
+
+
 def make_state(
-    settings: dict[str, Any], url: URL, identify: Callable[[], Identity], rules: Rules, ticket_key: str
+    settings: dict[str, Any],
+    url: URL,
+    identify: Callable[[], Identity],
+    rules: Rules,
+    ticket_key: str,
+    *,
+    owns_schema: bool,
 ) -> State:
-    """Open the database and put the parts of one application together."""
+    """Put the parts of one application together."""
     store = Store(open_engine(url))
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
-    background = Background(store, broadcaster, settings["LEASE_SECONDS"])
+    background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
     return State(settings, store, broadcaster, background, identify, rules, ticket_key)
 
 

@@ -14,7 +14,6 @@ from . import cli, config, errors, extension
 from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
 from .database import schema
-from .database.connections import dialect_of
 from .state import KEY, LazyState
 
 MIGRATIONS = schema.VERSIONS.with_name("migrations")
@@ -38,14 +37,13 @@ def build(settings: Mapping[str, Any]) -> Flask:
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
     if loaded["CORS_ORIGINS"]:
         _allow_origins(app, loaded["CORS_ORIGINS"])
-    errors.handle(app)
+    errors.handle(app, extension.explain)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
     cli.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
-    state = extension.make_state(loaded, loaded["DATABASE_URL"], identify, Rules(), ticket_key)
-    if dialect_of(loaded["DATABASE_URL"]).is_embedded:
-        schema.upgrade(state.store.engine)
+    url = loaded["DATABASE_URL"]
+    state = extension.make_state(loaded, url, identify, Rules(), ticket_key, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 
