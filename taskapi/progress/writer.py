@@ -105,9 +105,9 @@ class Writer:
         """The store; an embedded database is brought up to date first, since a worker may come before the server."""
         with self._talking:
             if self._store is None:
-                engine = open_engine(self._url)
-                schema.upgrade_if_ours(engine)
-                self._store = Store(engine)
+                store = Store(open_engine(self._url))
+                schema.upgrade_embedded(store)
+                self._store = store
             return self._store
 
     def start(self, ledger: Ledger) -> None:
