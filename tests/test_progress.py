@@ -198,6 +198,8 @@ class BadCard(ValueError):
         (BadCard(), "test_progress.BadCard: <exception str() failed>"),
         (ExceptionGroup("two cards", [ValueError(), TypeError()]), "ExceptionGroup: two cards (2 sub-exceptions)"),
         (SystemExit("no disk"), "SystemExit: no disk"),
+        (SyntaxError("invalid syntax", ("cards.py", 7, 1, "def broken(:", 7, 2)), "SyntaxError: invalid syntax"),
+        (ValueError("\n"), "ValueError"),
         (ValueError("x" * 10_000), f"ValueError: {'x' * 487}…"),
     ],
 )
