@@ -9,20 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, Response, current_app, request
-from sqlalchemy.engine import URL
+import sqlalchemy as sa
+from flask import Blueprint, Flask, Response, current_app, request, url_for
+from markupsafe import Markup
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import scoped_session
 
-from . import config, errors
+from . import config, errors, hosting
 from .api import events, health, metrics, tasks
 from .auth.identity import Identity, Rules, Task
 from .background import Background
-from .database.connections import dialect_of, open_engine
+from .cli import host as commands
+from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.store import Store
+from .progress.rows import new_row
 from .site import docs, page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.hub import Places
+from .transaction import after_commit
 
 IdentityRule = TypeVar("IdentityRule", bound=Callable[[], Identity | None])
 TaskRule = TypeVar("TaskRule", bound=Callable[[Identity, Task], bool])
@@ -52,6 +58,13 @@ class TaskAPI:
         prefix = url_prefix or self._url_prefix or settings["URL_PREFIX"]
         app.extensions[KEY] = LazyState(lambda: self._make(app, settings))
         app.register_blueprint(blueprint(settings, prefix, prefix))
+        app.add_template_global(task_progress)
+        app.cli.add_command(commands.group)
+        if self._db is not None:
+            hosting.follow_metadata(self._db.metadata)
+        hosting.hide_from_autogenerate()
+        # First of all: a host's own hooks may refuse, redirect, or open a session.
+        app.before_request_funcs.setdefault(None, []).insert(0, beginner(prefix))
 
     def identity(self, rule: IdentityRule) -> IdentityRule:
         """Let a function without arguments say who sent the current request: an `Identity`, or None for nobody."""
@@ -68,15 +81,44 @@ class TaskAPI:
         self.rules.may_cancel = rule
         return rule
 
+    def create(self, *, on_commit: Callable[[str], object] | None = None, session: Any = None, **fields: Any) -> str:
+        """Create a task within the transaction of `session`, by default of `db.session`; its `task_id`.
+
+        `fields` are those of `taskapi.progress.Progress.create`. The application's own rows and the task are
+        committed together or not at all; only then is `on_commit` called with the `task_id`, and a rollback, of a
+        savepoint too, drops both. Raises `TypeError` or `ValueError` for a value that cannot be.
+        """
+        row = new_row(**fields)
+        task_id: str = row["task_id"]
+        session = self._db.session if session is None and self._db is not None else session
+        if session is None:
+            current().store.create(row)
+            _call(on_commit, task_id)
+            return task_id
+        session = session() if isinstance(session, scoped_session) else session
+        with session.no_autoflush:  # what the application has added is its own to write, and to answer for
+            session.execute(sa.text(dialect_of(session.get_bind().engine.url).statements.insert), row)
+        if on_commit is not None:
+            after_commit(session, lambda: _call(on_commit, task_id))
+        return task_id
+
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
-        url = settings["DATABASE_URL"] if self._db is None else _own_url(self._db.engine.url)
+        _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _derived_key(app)
-        return make_state(settings, url, identify_by(app, settings, self.rules), self.rules, key, owns_schema=False)
+        identify = identify_by(app, settings, self.rules)
+        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
+
+    def _engine(self, settings: dict[str, Any]) -> Engine:
+        """An engine of our own: the application's gets no listener and no setting from us."""
+        if self._db is None:
+            return open_engine(settings["DATABASE_URL"])
+        engine: Engine = self._db.engine
+        return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
 
 
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
-    ours = Blueprint("taskapi", __name__)
+    ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
     for part in (tasks.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     wanted = {"HEALTH": health.bp, "METRICS": metrics.bp, "PAGE": page.bp, "DOCS": docs.bp}
@@ -85,16 +127,29 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
             ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
 
+    return ours
+
+
+def beginner(prefix: str) -> Callable[[], Response | None]:
+    """What is to come before any request: what runs beside them begins, and below our prefix errors are problems."""
+
     def begin() -> Response | None:
+        state = current()
         if not current_app.testing:  # then nothing runs beside it
-            current().background.start()
+            state.background.start()
         refused = request.routing_exception
         if refused is None or not request.path.startswith(f"{prefix}/") or (refused.code or 500) < 400:
             return None
         return errors.http(refused)
 
-    ours.before_app_request(begin)
-    return ours
+    return begin
+
+
+def _exempt_tickets(app: Flask) -> None:
+    """Let a ticket be asked for without a token against forgery: it is told to nobody but who asks."""
+    if (protection := app.extensions.get("csrf")) is not None:
+        for view in (events.task_ticket, events.my_ticket):
+            protection.exempt(view)
 
 
 def explain(error: SQLAlchemyError) -> str:
@@ -104,7 +159,7 @@ def explain(error: SQLAlchemyError) -> str:
 
 def make_state(
     settings: dict[str, Any],
-    url: URL,
+    engine: Engine,
     identify: Callable[[], Identity],
     rules: Rules,
     ticket_key: str,
@@ -112,7 +167,7 @@ def make_state(
     owns_schema: bool,
 ) -> State:
     """Put the parts of one application together."""
-    store = Store(open_engine(url))
+    store = Store(engine)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
@@ -138,9 +193,17 @@ def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[
     return Tokens(settings["ADMIN_CLAIM"])
 
 
-def _own_url(url: URL) -> URL:
-    """The address for connections of our own, by the driver that we know."""
-    return url.set(drivername="postgresql+psycopg") if dialect_of(url).name == "postgresql" else url
+def task_progress(task_id: str, label: str = "") -> Markup:
+    """For templates: the element of a task, and the module that defines it."""
+    module = url_for("taskapi.static", filename="task-progress.js")
+    source = url_for("taskapi.tasks.status", task_id=task_id).removesuffix("/status")
+    tag = Markup('<script type="module" src="{}"></script><task-progress src="{}" label="{}"></task-progress>')
+    return tag.format(module, source, label)
+
+
+def _call(on_commit: Callable[[str], object] | None, task_id: str) -> None:
+    if on_commit is not None:
+        on_commit(task_id)
 
 
 def _derived_key(app: Flask) -> str:

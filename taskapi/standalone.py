@@ -14,6 +14,7 @@ from . import cli, config, errors, extension
 from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
 from .database import schema
+from .database.connections import open_engine
 from .state import KEY, LazyState
 
 MIGRATIONS = schema.VERSIONS.with_name("migrations")
@@ -39,11 +40,12 @@ def build(settings: Mapping[str, Any]) -> Flask:
         _allow_origins(app, loaded["CORS_ORIGINS"])
     errors.handle(app, extension.explain)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
+    app.before_request(extension.beginner(API))
     cli.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
-    url = loaded["DATABASE_URL"]
-    state = extension.make_state(loaded, url, identify, Rules(), ticket_key, owns_schema=True)
+    engine = open_engine(loaded["DATABASE_URL"])
+    state = extension.make_state(loaded, engine, identify, Rules(), ticket_key, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 

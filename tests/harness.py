@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import jwt
 import sqlalchemy as sa
 
+from taskapi.progress import Progress
+
 ROOT = Path(__file__).parent.parent
 KEY = secrets.token_urlsafe(48)
 SECONDS = 20.0
@@ -70,6 +72,19 @@ def row(engine: sa.Engine, task_id: str) -> dict[str, Any]:
     with engine.connect() as connection:
         found = connection.execute(sa.text("SELECT * FROM user_tasks WHERE task_id = :id"), {"id": task_id}).mappings()
         return dict(found.one())
+
+
+@contextlib.contextmanager
+def writes(progress: Progress) -> Iterator[list[None]]:
+    """One entry for each transaction that the helper commits."""
+    engine, found = progress._writer.store().engine, []
+
+    def note(_connection: sa.Connection) -> None:
+        found.append(None)
+
+    sa.event.listen(engine, "commit", note)
+    yield found
+    sa.event.remove(engine, "commit", note)
 
 
 class Event(NamedTuple):

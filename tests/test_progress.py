@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -15,20 +16,30 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, environment, insert, row, update, wait_until
+from harness import ROOT, environment, insert, row, update, wait_until, writes
 from sqlalchemy.engine import make_url
 
-from taskapi import database
+from taskapi.database import schema, sqlite
 from taskapi.database.connections import open_engine
-from taskapi.database.store import Report, Store
-from taskapi.progress import DatabaseUnavailable, Progress, ProgressError, Task, TaskClosed, TaskNotFound, writer
-from taskapi.progress.ledger import Ledger, merged
+from taskapi.database.store import Attempt, Store
+from taskapi.progress import (
+    DatabaseUnavailable,
+    Progress,
+    ProgressError,
+    Task,
+    TaskClosed,
+    TaskNotFound,
+    TaskNotStarted,
+    TaskStatus,
+    writer,
+)
+from taskapi.progress.ledger import Ledger
 
 
 @pytest.fixture
@@ -47,6 +58,12 @@ def is_closed(task: Task) -> bool:
     except TaskClosed:
         return True
     return False
+
+
+def running(engine: sa.Engine, task_id: str = "running") -> str:
+    """The id of a task that another process runs."""
+    insert(engine, task_id, status="running")
+    return task_id
 
 
 def leases(engine: sa.Engine, task_id: str) -> str:
@@ -88,14 +105,13 @@ def test_a_silent_task_becomes_running_by_itself(progress: Progress, engine: sa.
         wait_until(lambda: row(engine, task.task_id)["status"] == "running", 2)
 
 
-def test_every_state_of_a_short_task_is_a_write_of_its_own(progress: Progress, engine: sa.Engine) -> None:
+def test_every_state_of_a_short_task_is_a_write_of_its_own(progress: Progress) -> None:
     task_id = progress.create(user_id=1)
-    created = row(engine, task_id)["revision"]
 
-    with progress.run(task_id):
-        pass
+    with writes(progress) as written, progress.run(task_id) as task:
+        task.result("done")
 
-    assert row(engine, task_id)["revision"] - created == 3  # starting, running, completed
+    assert len(written) == 3  # starting, running, completed
 
 
 def test_a_task_may_wait_in_a_queue(progress: Progress, engine: sa.Engine) -> None:
@@ -116,23 +132,108 @@ def test_an_exception_fails_the_task_and_goes_on(progress: Progress, engine: sa.
 
     fields = row(engine, task_id)
     assert raised.value is error
-    assert (fields["status"], fields["result_message"]) == ("failed", "Task failed during execution.")
+    assert (fields["status"], fields["result_message"]) == ("failed", "LookupError: no card \ufffd \ufffd here")
     assert fields["progress"] == 0
     assert fields["error_details"].startswith("Traceback (most recent call last):\n")
     assert fields["error_details"].endswith("LookupError: no card \ufffd \ufffd here\n")
     assert "taskapi/progress" not in fields["error_details"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_whatever_ends_the_block_fails_the_task(
-    error: type[BaseException], progress: Progress, engine: sa.Engine
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), SystemExit("no disk"), GeneratorExit()])
+def test_whatever_breaks_the_block_off_fails_the_task(
+    error: BaseException, progress: Progress, engine: sa.Engine
 ) -> None:
     task_id = progress.create(user_id=1)
 
-    with pytest.raises(error), progress.run(task_id):
+    with pytest.raises(type(error)), progress.run(task_id):
         raise error
 
     assert row(engine, task_id)["status"] == "failed"
+
+
+@pytest.mark.parametrize("code", [None, 0])
+def test_leaving_the_process_in_good_order_completes_the_task(
+    code: int | None, progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+
+    def work() -> None:
+        with progress.run(task_id) as task:
+            task.advance(3)
+            sys.exit(code)
+
+    with pytest.raises(SystemExit):
+        work()
+    fields = row(engine, task_id)
+    assert (fields["status"], fields["progress"], fields["completed_items"]) == ("completed", 100, 3)
+    assert (fields["result_message"], fields["error_details"]) == (None, None)
+
+
+def test_leaving_the_process_goes_on_though_the_task_was_closed(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+
+    def work() -> None:
+        with progress.run(task_id):
+            update(engine, task_id, status="timeout")
+            sys.exit()
+
+    with pytest.raises(SystemExit):
+        work()
+    assert row(engine, task_id)["status"] == "timeout"
+
+
+class BadCard(ValueError):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (LookupError(), "LookupError"),
+        (LookupError("card 7"), "LookupError: card 7"),
+        (KeyError("card"), "KeyError: 'card'"),
+        (subprocess.TimeoutExpired("make", 5), "subprocess.TimeoutExpired: Command 'make' timed out after 5 seconds"),
+        (ValueError("\ncard 7 is broken\n  it has no question\n"), "ValueError: card 7 is broken"),
+        (BadCard(), "test_progress.BadCard: <exception str() failed>"),
+        (ExceptionGroup("two cards", [ValueError(), TypeError()]), "ExceptionGroup: two cards (2 sub-exceptions)"),
+        (SystemExit("no disk"), "SystemExit: no disk"),
+        (ValueError("x" * 10_000), f"ValueError: {'x' * 487}…"),
+    ],
+)
+def test_a_failed_task_s_message_is_the_exception_s_own_line(
+    error: BaseException, message: str, progress: Progress, engine: sa.Engine
+) -> None:
+    error.add_note("a note of somebody's")
+    task_id = progress.create(user_id=1)
+
+    with pytest.raises(type(error)), progress.run(task_id):
+        raise error
+
+    assert row(engine, task_id)["result_message"] == message
+
+
+def test_what_a_task_says_at_its_end_is_one_change(progress: Progress, engine: sa.Engine) -> None:
+    with writes(progress) as written:
+
+        def work(number: int) -> None:
+            with progress.task(user_id=1, task_id=f"task {number}") as task:
+                task.result("All that could be done is done.")
+                task.stage("nearly there")
+                wait_until(lambda: row(engine, task.task_id)["stage"] == "nearly there", 5)
+                assert row(engine, task.task_id)["result_message"] is None
+                written.clear()
+                1 / number
+
+        work(1)
+        assert len(written) == 1
+        with pytest.raises(ZeroDivisionError):
+            work(0)
+        assert len(written) == 1
+
+    ended = [row(engine, "task 1"), row(engine, "task 0")]
+    assert [task["status"] for task in ended] == ["completed", "failed"]
+    assert [task["result_message"] for task in ended] == ["All that could be done is done."] * 2
 
 
 def test_a_failed_task_keeps_the_message_it_was_given(progress: Progress, engine: sa.Engine) -> None:
@@ -192,14 +293,13 @@ def test_the_first_word_after_a_silence_is_written_at_once(progress: Progress, e
     assert time.monotonic() - start < 0.15
 
 
-def test_many_words_are_few_writes(progress: Progress, engine: sa.Engine) -> None:
-    with progress.task(user_id=1) as task:
-        before, start = row(engine, task.task_id)["revision"], time.monotonic()
+def test_many_words_are_few_writes(progress: Progress) -> None:
+    with progress.task(user_id=1) as task, writes(progress) as written:
+        start = time.monotonic()
         while time.monotonic() < start + 0.8:
             task.update(progress=time.monotonic() % 100, stage=str(time.monotonic()))
-        writes = row(engine, task.task_id)["revision"] - before
 
-    assert 2 <= writes <= 6
+    assert 2 <= len(written) <= 6
 
 
 def test_two_tasks_are_written_in_one_transaction(progress: Progress, engine: sa.Engine) -> None:
@@ -261,7 +361,7 @@ CALLS: list[Callable[[Task], Any]] = [
 def test_after_a_task_was_closed_nothing_is_written_and_every_call_says_so(
     progress: Progress, engine: sa.Engine
 ) -> None:
-    task_id = progress.create(user_id=1)
+    task_id = running(engine)
     task = progress.attach(task_id)
     update(engine, task_id, status="timeout", result_message="The worker stopped reporting.")
     before = row(engine, task_id)
@@ -339,7 +439,7 @@ def test_a_task_that_does_not_exist_is_not_found(progress: Progress) -> None:
 
 
 def test_a_task_whose_row_was_deleted_has_ended(progress: Progress, engine: sa.Engine) -> None:
-    task = progress.attach(progress.create(user_id=1))
+    task = progress.attach(running(engine))
     with engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM user_tasks")
 
@@ -352,14 +452,246 @@ def test_a_task_whose_row_was_deleted_has_ended(progress: Progress, engine: sa.E
 
 
 def test_leaving_an_attached_task_writes_all_and_does_not_close_it(progress: Progress, engine: sa.Engine) -> None:
-    task_id = progress.create(user_id=1)
+    task_id = running(engine)
 
     with progress.attach(task_id) as task:
         task.advance(5)
         task.stage("half")
 
     fields = row(engine, task_id)
-    assert (fields["status"], fields["stage"], fields["completed_items"]) == ("pending", "half", 5)
+    assert (fields["status"], fields["stage"], fields["completed_items"]) == ("running", "half", 5)
+
+
+@pytest.mark.parametrize("status", ["pending", "queued"])
+def test_a_task_that_nobody_has_started_is_not_attached_to(status: str, progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1, status=status)
+    before = row(engine, task_id)
+
+    with pytest.raises(TaskNotStarted, match="run") as raised:
+        progress.attach(task_id)
+
+    assert raised.value.task_id == task_id
+    assert row(engine, task_id) == before
+
+
+# Attempts.
+
+
+def die_at_work(progress: Progress, task_id: str, work: Callable[[Task], Any]) -> None:
+    """Have a task's worker killed when it has written what it said."""
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(BaseException):
+            task = progress.run(task_id).__enter__()
+            work(task)
+            task._writer.flush(task._ledger)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def fail_once(progress: Progress, task_id: str, error: BaseException) -> None:
+    """Have a task fail on its way, to be tried again."""
+
+    def work() -> None:
+        with progress.run(task_id, retry=True) as task:
+            task.stage("making cards")
+            task.result("never said")
+            for item in task.track(range(10)):
+                if item == 4:
+                    raise error
+
+    with pytest.raises(type(error)) as raised:
+        work()
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [LookupError("card 4."), KeyboardInterrupt(), SystemExit(1)])
+def test_an_exception_puts_a_task_back_to_be_tried_again(
+    error: BaseException, progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+
+    fail_once(progress, task_id, error)
+
+    fields = row(engine, task_id)
+    line = traceback.format_exception_only(error)[-1].rstrip(".\n")
+    assert fields["status"] == "queued"
+    assert fields["result_message"] == f"Attempt 1 failed: {line}. It will be tried again."
+    assert fields["error_details"].startswith("Traceback")
+    assert fields["error_details"].endswith(traceback.format_exception_only(error)[-1])
+    assert (fields["completed_items"], fields["total_items"], fields["progress"]) == (0, None, 0)
+    assert (fields["stage"], fields["started_at"], fields["lease_expires_at"]) == (None, None, None)
+
+
+def test_the_last_attempt_begins_anew_and_decides(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+    fail_once(progress, task_id, LookupError())
+    fail_once(progress, task_id, LookupError())
+    assert row(engine, task_id)["result_message"].startswith("Attempt 2 failed")
+
+    with progress.run(task_id) as task:
+        begun = row(engine, task_id)
+        list(task.track(range(3)))
+
+    assert (begun["status"], begun["result_message"], begun["error_details"]) == ("starting", None, None)
+    ended = row(engine, task_id)
+    assert (ended["status"], ended["completed_items"], ended["total_items"]) == ("completed", 3, 3)
+    assert (ended["result_message"], ended["error_details"], ended["attempt"]) == (None, None, 3)
+
+
+def test_a_task_that_is_not_tried_again_fails(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+    fail_once(progress, task_id, LookupError())
+
+    with pytest.raises(ValueError, match="for good"), progress.run(task_id):
+        raise ValueError("for good")
+
+    assert (row(engine, task_id)["status"], row(engine, task_id)["result_message"]) == (
+        "failed",
+        "ValueError: for good",
+    )
+
+
+def test_leaving_the_process_in_good_order_is_not_tried_again(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+
+    with pytest.raises(SystemExit), progress.run(task_id, retry=True):
+        sys.exit(0)
+
+    assert row(engine, task_id)["status"] == "completed"
+
+
+def test_a_task_whose_worker_was_killed_begins_anew(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1, stage="in line")
+
+    die_at_work(progress, task_id, lambda task: task.update(progress=60, completed_items=35))
+    died = row(engine, task_id)
+    update(engine, task_id, started_at="2026-01-01T00:00:00Z")
+
+    with progress.run(task_id):
+        begun = row(engine, task_id)
+
+    assert (died["status"], died["stage"], died["progress"]) == ("running", "in line", 60)
+    assert (begun["status"], begun["stage"]) == ("starting", None)
+    assert (begun["completed_items"], begun["progress"], begun["attempt"]) == (0, 0, 2)
+    assert str(begun["started_at"]) > "2026-01-02"
+
+
+def test_an_attempt_that_was_followed_by_another_one_changes_nothing(progress: Progress, engine: sa.Engine) -> None:
+    """As with Celery's `self.retry()`, which sends the next attempt on its way before the block is left."""
+    task_id = progress.create(user_id=1)
+    first = progress.run(task_id, retry=True)
+    early = first.__enter__()
+    joined = progress.attach(task_id)
+    early.advance(3)
+
+    with progress.run(task_id) as task:
+        task.advance(5)
+        wait_until(lambda: row(engine, task_id)["completed_items"] == 5, 5)
+        for late in (early, joined):
+            with contextlib.suppress(TaskClosed):  # as soon as it is known
+                late.advance(3)
+        wait_until(lambda: is_closed(early) and is_closed(joined), 5)
+        with pytest.raises(TaskClosed, match="running again") as raised:
+            early.track([1])
+        first.__exit__(LookupError, LookupError(), None)
+        begun = row(engine, task_id)
+
+    assert raised.value.status == "running"
+    assert (begun["status"], begun["completed_items"], begun["result_message"]) == ("running", 5, None)
+    assert (row(engine, task_id)["status"], row(engine, task_id)["completed_items"]) == ("completed", 5)
+
+
+def test_an_attempt_that_ends_late_does_not_end_the_next_one(progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1)
+    first = progress.run(task_id)
+    first.__enter__()
+
+    with progress.run(task_id):
+        with pytest.raises(TaskClosed):
+            first.__exit__(None, None, None)
+        assert row(engine, task_id)["status"] == "starting"
+
+    assert row(engine, task_id)["status"] == "completed"
+
+
+def test_the_lease_of_an_attempt_that_was_followed_is_not_renewed(
+    database_url: str, engine: sa.Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKAPI_LEASE_SECONDS", "0.4")
+    early = Progress(database_url).task(user_id=1, task_id="followed").__enter__()
+
+    store.claim("followed", 0.2)  # by a process that dies at once
+    wait_until(store.reap, 5)
+
+    assert row(engine, "followed")["status"] == "timeout"
+    wait_until(lambda: is_closed(early), 5)
+
+
+def test_a_task_that_waits_to_be_tried_again_is_left_alone_by_those_who_joined(
+    progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+
+    def work() -> None:
+        nonlocal joined
+        with progress.run(task_id, retry=True):
+            joined = progress.attach(task_id)
+            raise LookupError
+
+    joined: Task
+    with pytest.raises(LookupError):
+        work()
+    before = row(engine, task_id)
+    joined.advance(3)
+    wait_until(lambda: is_closed(joined), 5)
+
+    assert row(engine, task_id) == before
+    with pytest.raises(TaskClosed, match="queued again"):
+        joined.stage("late")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_total_that_was_given_survives_a_restart(killed: bool, progress: Progress, engine: sa.Engine) -> None:
+    task_id = progress.create(user_id=1, total_items=40)
+    if killed:
+        die_at_work(progress, task_id, lambda task: list(task.track(range(10))))
+    else:
+        fail_once(progress, task_id, LookupError())
+    assert row(engine, task_id)["total_items"] == 40
+
+    with progress.run(task_id) as task:
+        list(task.track(range(10)))
+
+    assert (row(engine, task_id)["completed_items"], row(engine, task_id)["total_items"]) == (10, 40)
+
+
+@pytest.mark.parametrize("items", [5, 10, 20])
+def test_a_total_that_loops_expected_is_not_the_next_attempt_s(
+    items: int, progress: Progress, engine: sa.Engine
+) -> None:
+    task_id = progress.create(user_id=1)
+    fail_once(progress, task_id, LookupError())
+
+    with progress.run(task_id) as task:
+        list(task.track(range(items)))
+
+    assert (row(engine, task_id)["completed_items"], row(engine, task_id)["total_items"]) == (items, items)
+
+
+@pytest.mark.parametrize(("items", "total"), [(5, 10), (10, 10), (20, 20)])
+def test_a_total_that_a_killed_attempt_left_stands_until_the_loops_expect_more(
+    items: int, total: int, progress: Progress, engine: sa.Engine
+) -> None:
+    """Nobody can tell it from one that was given, which survives."""
+    task_id = progress.create(user_id=1)
+    die_at_work(progress, task_id, lambda task: list(task.track(range(10))))
+
+    with progress.run(task_id) as task:
+        for _item in task.track(range(items // 5)):
+            list(task.track(range(5)))
+        list(task.track(range(items - items // 5)))
+
+    assert (row(engine, task_id)["completed_items"], row(engine, task_id)["total_items"]) == (items, total)
 
 
 # What cannot be is refused at the call.
@@ -370,7 +702,7 @@ NOWHERE = "postgresql://worker@127.0.0.1:1/nowhere"
 @pytest.fixture
 def task() -> Task:
     """A task whose database is never asked: what cannot be is refused before."""
-    return Task(Progress(NOWHERE)._writer, Ledger("task", 1, total_given=False))
+    return Task(Progress(NOWHERE)._writer, Ledger("task", Attempt(1, 1, TaskStatus.STARTING, None)))
 
 
 NUMBERS = [-1, 2**63, True, "1", 1.5, float("nan"), None]
@@ -455,6 +787,53 @@ def test_what_the_database_refuses_of_one_task_holds_up_no_other(progress: Progr
     assert (row(engine, two.task_id)["completed_items"], row(engine, two.task_id)["status"]) == (3, "completed")
 
 
+@pytest.fixture(params=[{}, {"client_encoding": "utf8"}], ids=["found by the driver", "found by the server"])
+def latin1_url(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A PostgreSQL database that stores no text but Western European; who finds that out depends on the connection."""
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg", query={})
+    name = f"{url.database}_latin1_{os.getpid()}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    own = url.set(database=name, query=request.param)
+    own_engine = open_engine(own)
+    schema.upgrade(own_engine)
+    own_engine.dispose()
+    yield own.render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
+
+
+def test_a_text_that_the_database_cannot_store_holds_up_no_other_task(latin1_url: str) -> None:
+    progress, engine = Progress(latin1_url), sa.create_engine(latin1_url)
+
+    def fail() -> None:
+        with progress.task(user_id=1, task_id="one") as one, progress.task(user_id=2) as two:
+            one.advance(3)
+            one.stage("卡片 für Größe")
+            two.stage("Größe")
+            wait_until(lambda: row(engine, two.task_id)["stage"] == "Größe", 5)
+            wait_until(lambda: row(engine, "one")["completed_items"] == 3, 5)
+            assert row(engine, "one")["stage"] == r"\u5361\u7247 f\xfcr Gr\xf6\xdfe"
+            raise LookupError("没有卡片")
+
+    with pytest.raises(LookupError):
+        fail()
+    failed = row(engine, "one")
+    engine.dispose()
+    assert (failed["status"], failed["completed_items"]) == ("failed", 3)
+    assert failed["result_message"] == r"LookupError: \u6ca1\u6709\u5361\u7247"
+    assert failed["error_details"].endswith(r"LookupError: \u6ca1\u6709\u5361\u7247" + "\n")
+
+
+def test_a_task_of_which_the_database_cannot_store_a_text_is_refused_at_the_call(latin1_url: str) -> None:
+    with pytest.raises(ValueError, match="cannot"):
+        Progress(latin1_url).create(user_id=1, stage="卡片")
+
+
 # Threads, processes, greenlets.
 
 
@@ -494,6 +873,58 @@ def test_the_counts_of_processes_add_up(
 
     assert [process.exitcode for process in processes] == [0, 0]
     assert row(engine, task.task_id)["completed_items"] == 2500
+
+
+def count_one(url: str, task_id: str) -> None:
+    Progress(url).attach(task_id).advance()
+
+
+def track_ten(url: str, task_id: str) -> None:
+    for item in Progress(url).attach(task_id).track(range(20)):
+        if item == 10:
+            break
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_that_is_terminated_loses_no_count(
+    method: str, database_url: str, progress: Progress, engine: sa.Engine
+) -> None:
+    with progress.task(user_id=1) as task:
+        given = [(database_url, task.task_id)] * 50
+        with multiprocessing.get_context(method).Pool(4) as pool:
+            pool.starmap(count_one, given)
+            pool.starmap(track_ten, given[:10])
+        assert row(engine, task.task_id)["completed_items"] == 150
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_a_process_pool_has_counted_is_in_the_row_when_its_calls_are_over(
+    method: str, database_url: str, progress: Progress, engine: sa.Engine
+) -> None:
+    with (
+        progress.task(user_id=1) as task,
+        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool,
+    ):
+        for call in [pool.submit(count_one, database_url, task.task_id) for _ in range(50)]:
+            call.result()
+        assert row(engine, task.task_id)["completed_items"] == 50
+
+
+def test_a_pool_may_count_on_the_task_that_it_was_forked_with(progress: Progress, engine: sa.Engine) -> None:
+    global inherited
+
+    with progress.task(user_id=1) as inherited, multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(advance_inherited, range(50))
+        assert row(engine, inherited.task_id)["completed_items"] == 50
+
+    assert row(engine, inherited.task_id)["status"] == "completed"
+
+
+inherited: Task
+
+
+def advance_inherited(_item: int) -> None:
+    inherited.advance()
 
 
 def test_a_forked_child_counts_from_zero_and_leaves_the_end_to_its_parent(
@@ -585,13 +1016,111 @@ def test_a_forked_child_has_connections_of_its_own(progress: Progress) -> None:
     assert connections() == before
 
 
-def test_a_process_that_ends_writes_what_is_left(database_url: str, progress: Progress, engine: sa.Engine) -> None:
-    task_id = progress.create(user_id=1)
+def test_a_process_that_ends_writes_what_is_left(database_url: str, engine: sa.Engine) -> None:
+    task_id = running(engine)
     script = f"from taskapi.progress import Progress; Progress().attach({task_id!r}).advance(5)"
 
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(database_url), check=True, timeout=30)
 
     assert row(engine, task_id)["completed_items"] == 5
+
+
+INTERRUPTED = """
+import os
+import signal
+import sys
+from taskapi.progress import Progress
+
+def interrupted(at, work):
+    '''Do some work, with a signal before each line of ours at which `at` is true of its number; how many they are.'''
+    lines = 0
+
+    def trace(frame, _event, _argument):
+        nonlocal lines
+        if f"taskapi{os.sep}progress" not in frame.f_code.co_filename:
+            return None
+        lines += 1
+        if at(lines):
+            signal.raise_signal(signal.SIGUSR1)
+        return trace
+
+    sys.settrace(trace)
+    work()
+    sys.settrace(None)
+    return lines
+"""
+AT_EVERY_LINE = f"""{INTERRUPTED}
+handled = 0
+
+def report(_number, _frame):
+    global handled
+    task.stage(f"interrupted {{handled}}")
+    task.advance()
+    handled += 1
+
+def work():
+    for item in task.track(range(5)):
+        task.stage(str(item))
+        task.update(total_items=10)
+        task.advance()
+    with task:
+        task.result("all said")
+
+signal.signal(signal.SIGUSR1, report)
+task = Progress().attach("interrupted")
+interrupted(lambda line: True, work)
+print(10 + handled)
+"""
+AT_EACH_LINE_ALONE = f"""{INTERRUPTED}
+def report(_number, _frame):
+    with Progress().attach("interrupted") as task:
+        task.advance()
+
+def work():
+    with Progress().attach("interrupted") as task:
+        task.advance()
+    Progress().attach("interrupted").advance()
+
+signal.signal(signal.SIGUSR1, report)
+line = lines = 1
+while line <= lines:
+    os.environ["TASKAPI_LEASE_SECONDS"] = str(60 + line)  # which makes a new writer, whose thread is yet to be started
+    lines = interrupted(lambda number: number == line, work)
+    Progress()._writer.write_at_exit()
+    Progress()._writer.store().close()
+    line += 1
+print(2 * line + line - 3)
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(AT_EVERY_LINE, id="at every line"),
+        pytest.param(AT_EACH_LINE_ALONE, id="at each line alone", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_handler_may_report_wherever_it_interrupts(script: str, database_url: str, engine: sa.Engine) -> None:
+    running(engine, "interrupted")
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(database_url),
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stderr == ""
+    assert int(done.stdout) > 100
+    assert row(engine, "interrupted")["completed_items"] == int(done.stdout)
+
+
+def test_the_thread_writes_while_a_signal_handler_holds_a_report_up(progress: Progress, engine: sa.Engine) -> None:
+    with progress.task(user_id=1) as task, task._ledger._lock:
+        task.stage("said by the handler")
+        wait_until(lambda: row(engine, task.task_id)["stage"] == "said by the handler", 5)
 
 
 GEVENT = """
@@ -639,8 +1168,7 @@ def test_greenlets_work_and_do_not_wait_for_each_other(database_url: str, engine
 def test_the_thread_sleeps_when_no_task_runs(progress: Progress) -> None:
     with progress.task(user_id=1):
         pass
-    thread = progress._writer._thread
-    assert thread is not None
+    (thread,) = progress._writer._threads.values()
     assert thread.daemon
     status = Path(f"/proc/self/task/{thread.native_id}/status")
 
@@ -687,8 +1215,7 @@ def test_the_lease_of_an_attached_task_that_says_nothing_is_not_renewed(
     database_url: str, engine: sa.Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TASKAPI_LEASE_SECONDS", "0.3")
-    insert(engine, "orphan", status="running")
-    task = Progress(database_url).attach("orphan")
+    task = Progress(database_url).attach(running(engine, "orphan"))
     task.advance()
 
     wait_until(lambda: store.reap() == ["orphan"], 5)
@@ -829,7 +1356,7 @@ def test_the_work_s_own_exception_goes_on_though_the_end_cannot_be_written(
 
     with pytest.raises(LookupError):
         work()
-    assert f"task {task_id} could not be closed as failed" in caplog.text
+    assert f"the end of task {task_id} could not be written" in caplog.text
     assert row(engine, task_id)["status"] == "starting"
 
 
@@ -865,7 +1392,7 @@ def test_a_database_that_stays_locked_is_an_error_in_the_end(
     progress: Progress, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "FINAL_WRITE_SECONDS", 0.5)
-    monkeypatch.setattr(database, "WRITE_LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(sqlite, "WRITE_LOCK_TIMEOUT", 0.1)
     lock = write_lock(engine)
 
     def work() -> None:
@@ -903,24 +1430,20 @@ def test_a_database_without_the_table_is_an_error_at_once(database_url: str) -> 
 # Small parts.
 
 
-@pytest.mark.parametrize("error", [TaskClosed("a", None), TaskNotFound("a"), DatabaseUnavailable("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TaskClosed("a", None),
+        TaskClosed("a", TaskStatus.COMPLETED),
+        TaskClosed("a", TaskStatus.RUNNING),
+        TaskNotFound("a"),
+        TaskNotStarted("a"),
+        DatabaseUnavailable("gone"),
+    ],
+)
 def test_an_error_travels_between_processes(error: ProgressError) -> None:
     copy = pickle.loads(pickle.dumps(error))
 
     assert isinstance(copy, ProgressError)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
-
-
-@pytest.mark.parametrize(
-    ("older", "newer", "both"),
-    [
-        (Report(1, stage="a"), Report(1, progress=5.0), Report(1, stage="a", progress=5.0)),
-        (Report(1, stage="a"), Report(1, stage="b"), Report(1, stage="b")),
-        (Report(1, advance=2), Report(1, advance=3), Report(1, advance=5)),
-        (Report(1, completed_items=9), Report(1, advance=3), Report(1, completed_items=9, advance=3)),
-        (Report(1, advance=2), Report(1, completed_items=9, advance=1), Report(1, completed_items=9, advance=1)),
-    ],
-)
-def test_a_report_that_was_kept_merges_with_a_later_one(older: Report, newer: Report, both: Report) -> None:
-    assert merged(older, newer) == both

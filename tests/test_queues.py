@@ -17,17 +17,23 @@ import pytest
 import sqlalchemy as sa
 from harness import ROOT, Server, environment, free_port, row, wait_until
 
-BROKER = os.environ.get("TASKAPI_TEST_BROKER", "redis://127.0.0.1:6379/0")
+BROKERS = {
+    "redis": os.environ.get("TASKAPI_TEST_BROKER", "redis://127.0.0.1:6379/0"),
+    "rabbitmq": os.environ.get("TASKAPI_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672"),
+}
 
 JOBS = """
 import os
+import pathlib
 import time
 
 from celery import Celery
-from taskapi.progress import Progress
+from kombu import Queue
+from taskapi.progress import Progress, TaskClosed
 
 app = Celery("jobs", broker={broker!r})
 app.conf.task_default_queue = {queue!r}
+app.conf.task_queues = [Queue({queue!r}, expires=600)]
 progress = Progress()  # before the fork, for the parent and all its children
 
 
@@ -52,6 +58,41 @@ def sleep(task_id):
     with progress.run(task_id) as task:
         task.stage(f"process {{os.getpid()}}")
         time.sleep(600)
+
+
+@app.task(bind=True, autoretry_for=(RuntimeError,), max_retries=2, default_retry_delay=0)
+def succeed_at_last(self, task_id):
+    with progress.run(task_id, retry=self.request.retries < self.max_retries) as task:
+        for item in task.track(range(30)):
+            if item == 20 and self.request.retries < 2:
+                raise RuntimeError(f"item {{item}} is broken")
+
+
+@app.task(bind=True, max_retries=1)
+def overtake(self, task_id):
+    overtaking = pathlib.Path("overtaking")
+    with progress.run(task_id, retry=not self.request.retries) as task:
+        if self.request.retries:
+            overtaking.touch()
+            for _ in task.track(range(30)):
+                time.sleep(0.02)
+        else:
+            task.advance(7)
+            try:
+                raise self.retry(countdown=0)
+            finally:
+                while not overtaking.exists():
+                    time.sleep(0.01)
+                task.advance(7)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def survive(task_id):
+    with progress.run(task_id) as task:
+        for item in task.track(range(30)):
+            if item == 20 and not pathlib.Path("killed").exists():
+                task.stage(f"process {{os.getpid()}}")
+                time.sleep(600)
 """
 
 # What a web process does for each request: a row for the bar, then a message for the queue.
@@ -65,10 +106,10 @@ for job in sys.argv[1:]:
 """
 
 
-def broker_answers() -> bool:
-    url = urlsplit(BROKER)
+def answers(broker: str) -> bool:
+    url = urlsplit(broker)
     try:
-        with socket.create_connection((url.hostname or "127.0.0.1", url.port or 6379), timeout=2):
+        with socket.create_connection((url.hostname, url.port), timeout=2):
             return True
     except OSError:
         return False
@@ -77,12 +118,13 @@ def broker_answers() -> bool:
 class Queue:
     """Celery's worker with two forked children, and the web side that gives it work."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, broker: str, lease: float) -> None:
         name = f"taskapi_test_{secrets.token_hex(6)}"
-        (folder / "jobs.py").write_text(JOBS.format(broker=BROKER, queue=name))
-        self._folder = folder
+        (folder / "jobs.py").write_text(JOBS.format(broker=broker, queue=name))
+        self.folder = folder
         path = os.pathsep.join([str(folder), str(ROOT)])
-        self._environment = {**environment(database_url, LEASE_SECONDS=2), "PYTHONPATH": path, "C_FORCE_ROOT": "1"}
+        variables = {"PYTHONPATH": path, "C_FORCE_ROOT": "1"}
+        self._environment = {**environment(database_url, LEASE_SECONDS=lease), **variables}
         self.log = folder / "celery.log"
         command = [sys.executable, "-m", "celery", "-A", "jobs", "worker", "--pool", "prefork", "--concurrency", "2"]
         command += ["--queues", name, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
@@ -95,7 +137,7 @@ class Queue:
         """Have jobs done; their task ids."""
         asked = subprocess.run(
             [sys.executable, "-c", ASK, *jobs],
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._environment,
             check=True,
             capture_output=True,
@@ -112,14 +154,19 @@ class Queue:
             self.worker.wait()
 
 
-@pytest.fixture
-def queue(tmp_path: Path, database_url: str, engine: sa.Engine) -> Iterator[Queue]:
+@pytest.fixture(params=[("redis", 2)], ids=["redis"])
+def queue(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, engine: sa.Engine) -> Iterator[Queue]:
+    """Celery on a broker, with leases of so many seconds."""
     pytest.importorskip("celery")
-    if not broker_answers():
-        pytest.skip("no broker answers at TASKAPI_TEST_BROKER")
-    queue = Queue(tmp_path, database_url)
+    name, lease = request.param
+    if not answers(BROKERS[name]):
+        pytest.skip(f"no {name} answers")
+    queue = Queue(tmp_path, database_url, BROKERS[name], lease)
     yield queue
     queue.close()
+
+
+on_each_broker = pytest.mark.parametrize("queue", [(name, 60) for name in BROKERS], ids=list(BROKERS), indirect=True)
 
 
 @pytest.mark.slow
@@ -165,6 +212,59 @@ def test_a_killed_celery_child_becomes_timeout_and_its_successor_works(
     assert final.json["result_message"] == "The worker stopped reporting."
     wait_until(lambda: row(engine, next_id)["status"] == "completed")
     assert row(engine, next_id)["completed_items"] == 300
+
+
+@on_each_broker
+@pytest.mark.slow
+def test_what_celery_tries_again_begins_anew_until_it_succeeds(queue: Queue, server: Server, engine: sa.Engine) -> None:
+    mine = server.stream("/api/tasks/users/me/events")
+
+    (task_id,) = queue.ask("succeed_at_last")
+    shown = [mine.next().json]
+    while shown[-1]["status"] != "completed":
+        shown.append(mine.next().json)
+
+    again = [snapshot for snapshot in shown if snapshot["status"] == "queued" and snapshot["result_message"]]
+    assert [(snapshot["result_message"], snapshot["completed_items"]) for snapshot in again] == [
+        (f"Attempt {number} failed: RuntimeError: item 20 is broken. It will be tried again.", 0) for number in (1, 2)
+    ]
+    assert all("RuntimeError" in snapshot["error_details"] for snapshot in again)
+    task = row(engine, task_id)
+    assert (task["completed_items"], task["total_items"], task["attempt"]) == (30, 30, 3)
+    assert (task["result_message"], task["error_details"]) == (None, None)
+
+
+@on_each_broker
+@pytest.mark.slow
+def test_an_attempt_that_celery_starts_before_the_last_one_is_over_is_not_disturbed(
+    queue: Queue, engine: sa.Engine
+) -> None:
+    (task_id,) = queue.ask("overtake")
+    wait_until(lambda: row(engine, task_id)["status"] == "completed", 60)
+
+    task = row(engine, task_id)
+    assert (task["completed_items"], task["total_items"], task["attempt"]) == (30, 30, 2)
+    assert (task["result_message"], task["error_details"]) == (None, None)
+
+
+@on_each_broker
+@pytest.mark.slow
+def test_what_celery_delivers_again_after_a_kill_begins_anew(queue: Queue, server: Server, engine: sa.Engine) -> None:
+    mine = server.stream("/api/tasks/users/me/events")
+
+    (task_id,) = queue.ask("survive")
+    shown = [mine.next().json]
+    while not (shown[-1]["stage"] or "").startswith("process") or shown[-1]["completed_items"] < 20:
+        shown.append(mine.next().json)
+    (queue.folder / "killed").touch()
+    os.kill(int(shown[-1]["stage"].split()[1]), signal.SIGKILL)
+    restarted = mine.next().json
+    wait_until(lambda: row(engine, task_id)["status"] == "completed", 60)
+
+    assert (restarted["status"], restarted["completed_items"], restarted["progress"]) == ("starting", 0, 0)
+    assert (restarted["stage"], restarted["total_items"]) == (None, 30)
+    task = row(engine, task_id)
+    assert (task["completed_items"], task["total_items"], task["attempt"]) == (30, 30, 2)
 
 
 WEB = """

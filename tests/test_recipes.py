@@ -152,6 +152,26 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     redis.wait()
 
 
+@pytest.fixture(scope="module")
+def rabbitmq_url() -> Iterator[str]:
+    """A virtual host of our own, of the RabbitMQ on this machine."""
+    if not is_open(5672):
+        pytest.skip("no RabbitMQ answers on port 5672")
+    name = f"taskapi_test_{os.getpid()}"
+    for command in (["add_vhost", name], ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"]):
+        if subprocess.run([needs("rabbitmqctl"), *command], capture_output=True).returncode:
+            pytest.skip("rabbitmqctl may not make a virtual host")
+    yield f"amqp://guest:guest@127.0.0.1:5672/{name}"
+    subprocess.run([needs("rabbitmqctl"), "delete_vhost", name], check=True, capture_output=True)
+
+
+@pytest.fixture(params=["rabbitmq", "redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Each broker of Celery's in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
 def is_open(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
@@ -159,14 +179,14 @@ def is_open(port: int) -> bool:
 
 
 def test_celery_counts_every_module_in_front_of_an_open_stream(
-    server: Server, engine: sa.Engine, run: Run, modules: Path, redis_url: str
+    server: Server, engine: sa.Engine, run: Run, modules: Path, broker_url: str
 ) -> None:
     pytest.importorskip("celery")
     work, start = commands("celery_tasks.py")
     stream = server.stream("/api/tasks/users/me/events", USER)
 
-    run(work, REDIS_URL=redis_url)
-    task_id = output_of(run(start.replace("/usr/lib/python3", str(modules)), REDIS_URL=redis_url))
+    run(work, BROKER_URL=broker_url)
+    task_id = output_of(run(start.replace("/usr/lib/python3", str(modules)), BROKER_URL=broker_url))
     shown = watch(stream)
 
     assert (shown[0]["task_id"], shown[0]["status"]) == (task_id, "queued")
@@ -192,20 +212,102 @@ def test_rq_packs_every_module_in_front_of_an_open_stream(
     assert zipfile.ZipFile(archive).namelist() == [module.name for module in MODULES]
 
 
-def test_a_job_that_breaks_shows_its_traceback(
-    server: Server, engine: sa.Engine, run: Run, modules: Path, redis_url: str
+def test_celery_tries_a_job_that_breaks_again_and_the_last_attempt_decides(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, broker_url: str
 ) -> None:
     pytest.importorskip("celery")
     work, start = commands("celery_tasks.py")
     (modules / "aaa.py").write_text("def broken(:")
     stream = server.stream("/api/tasks/users/me/events", USER)
 
-    run(work, REDIS_URL=redis_url)
-    output_of(run(start.replace("/usr/lib/python3", str(modules)), REDIS_URL=redis_url))
-    ended = watch(stream)[-1]
+    run(work, BROKER_URL=broker_url)
+    output_of(run(start.replace("/usr/lib/python3", str(modules)), BROKER_URL=broker_url))
+    shown = watch(stream)
 
-    assert (ended["status"], ended["completed_items"]) == ("failed", 0)
-    assert "SyntaxError" in ended["error_details"]
+    queued = {task["result_message"] for task in shown if task["status"] == "queued" and task["result_message"]}
+    line = "SyntaxError: invalid syntax (<unknown>, line 1)"
+    assert queued == {f"Attempt {number} failed: {line}. It will be tried again." for number in (1, 2)}
+    ended = shown[-1]
+    assert (ended["status"], ended["completed_items"], ended["result_message"]) == ("failed", 0, line)
+    assert ended["error_details"].splitlines()[-1] == line
+
+
+def check_begun_anew(engine: sa.Engine, shown: list[dict[str, Any]], count: int) -> None:
+    """A task whose worker was killed, and that another one ran from its beginning to its end."""
+    task, counts = row(engine, shown[0]["task_id"]), [snapshot["completed_items"] for snapshot in shown]
+    assert (task["status"], task["error_details"], task["attempt"]) == ("completed", None, 2)
+    assert (task["total_items"], task["completed_items"], task["progress"]) == (count, count, 100)
+    again = max(number for number, snapshot in enumerate(shown) if snapshot["status"] == "starting")
+    assert 0 < max(counts[:again]) < count
+    assert (counts[again], shown[again]["progress"]) == (0, 0)
+    assert counts[again:] == sorted(counts[again:])
+
+
+def watch_until_it_counts(stream: EventStream) -> list[dict[str, Any]]:
+    """What an open stream of all my tasks shows, until one has counted something."""
+    shown: list[dict[str, Any]] = []
+    while not shown or shown[-1]["completed_items"] == 0:
+        event = stream.next()
+        shown.append(event.json)
+    return shown
+
+
+def test_celery_hands_the_job_of_a_killed_worker_to_another_one(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, rabbitmq_url: str
+) -> None:
+    pytest.importorskip("celery")
+    work, start = commands("celery_tasks.py")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    killed = run(work, BROKER_URL=rabbitmq_url)
+    output_of(run(start.replace("/usr/lib/python3", str(modules)), BROKER_URL=rabbitmq_url))
+    shown = watch_until_it_counts(stream)
+    os.killpg(killed.pid, signal.SIGKILL)
+    run(work, BROKER_URL=rabbitmq_url)
+    shown += watch(stream)
+
+    check_begun_anew(engine, shown, len(MODULES))
+
+
+def test_rq_runs_the_job_of_a_killed_process_again(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, folder: Path, redis_url: str
+) -> None:
+    pytest.importorskip("rq")
+    work, start = commands("rq_jobs.py")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    worker = run(work, REDIS_URL=redis_url)
+    start = start.replace("/usr/lib/python3", str(modules)).replace("/tmp", str(folder))
+    output_of(run(start, REDIS_URL=redis_url))
+    shown = watch_until_it_counts(stream)
+    os.kill(youngest(worker.pid), signal.SIGKILL)
+    shown += watch(stream)
+
+    check_begun_anew(engine, shown, len(MODULES))
+
+
+def youngest(process: int) -> int:
+    """The child's child's child of a process."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return youngest(int(children[-1])) if children else process
+
+
+def test_rq_tries_a_job_that_breaks_again_and_the_last_attempt_decides(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, folder: Path, redis_url: str
+) -> None:
+    pytest.importorskip("rq")
+    work, start = commands("rq_jobs.py")
+    (modules / "aaa.py").symlink_to("/nowhere")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    run(work, REDIS_URL=redis_url)
+    start = start.replace("/usr/lib/python3", str(modules)).replace("/tmp", str(folder))
+    task_id = output_of(run(start, REDIS_URL=redis_url))
+    watch(stream)
+
+    task = row(engine, task_id)
+    assert (task["status"], task["attempt"]) == ("failed", 3)
+    assert task["result_message"].startswith("FileNotFoundError: [Errno 2] No such file or directory")
 
 
 @pytest.mark.parametrize("recipe", ["celery_tasks", "rq_jobs"])
@@ -216,7 +318,8 @@ def test_without_a_broker_the_task_fails_and_the_view_is_told(
     pytest.importorskip(recipe.split("_")[0])
     stream = server.stream("/api/tasks/users/me/events", USER)
 
-    asking = run(commands(f"{recipe}.py")[1], REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    asking = run(commands(f"{recipe}.py")[1], REDIS_URL=nowhere, BROKER_URL=nowhere)
     shown = watch(stream)
 
     assert asking.wait(SECONDS) == 1

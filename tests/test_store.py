@@ -15,7 +15,8 @@ from sqlalchemy.engine import make_url
 from taskapi.database import reader
 from taskapi.database.connections import open_engine
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
-from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Report, Store
+from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Attempt, AttemptKey, Report, Store
+from taskapi.progress.rows import new_row
 
 PAST = "2020-01-01 00:00:00"
 FUTURE = "2100-01-01 00:00:00"
@@ -108,44 +109,82 @@ def test_the_databases_clock_is_the_one_of_revisions(store: Store, engine: sa.En
 # Reports.
 
 
-def claimed(store: Store, engine: sa.Engine, **columns: Any) -> int:
-    insert(engine, "a", **columns)
-    number = store.claim("a", 60)
-    assert number is not None
-    return number
+def running(engine: sa.Engine, task_id: str = "a", **columns: Any) -> AttemptKey:
+    """A task that runs, in its third attempt."""
+    return insert(engine, task_id, status="running", attempt=3, **columns), 3
 
 
 def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine) -> None:
-    number = insert(engine, "a")
+    number = insert(engine, "a", stage="in line", total_items=5)
 
-    assert store.claim("a", 60) == number
-    assert row(engine, "a")["status"] == "starting"
+    assert store.attempt("a") == Attempt(number, 0, TaskStatus.PENDING, 5)
+    assert store.claim("a", 60) == store.attempt("a") == Attempt(number, 1, TaskStatus.STARTING, 5)
+    assert (row(engine, "a")["status"], row(engine, "a")["stage"]) == ("starting", "in line")
     assert row(engine, "a")["lease_expires_at"] is not None
     assert store.claim("nothing", 60) is None
+    assert store.attempt("nothing") is None
+
+
+def test_a_claim_begins_with_nothing_done_said_or_broken(store: Store, engine: sa.Engine) -> None:
+    done = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
+    running(engine, total_items=10, stage="x", result_message="m", error_details="e", **done)
+
+    store.claim("a", 60)
+
+    task = row(engine, "a")
+    assert (task["attempt"], task["completed_items"], task["progress"], task["total_items"]) == (4, 0, 0, 10)
+    assert (task["stage"], task["result_message"], task["error_details"]) == (None, None, None)
+    assert str(task["started_at"]) > "2020-01-02"
+
+
+@pytest.mark.parametrize(
+    "change", [{"attempt": 4}, {"attempt": 2}, {"status": "queued"}, {"status": "pending"}], ids=str
+)
+def test_an_attempt_that_is_over_changes_nothing(store: Store, engine: sa.Engine, change: dict[str, Any]) -> None:
+    key = running(engine)
+    update(engine, "a", **change)
+    before = row(engine, "a")
+
+    for status in (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.QUEUED):
+        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60) == {key}
+    assert store.renew([key], 60) == {key}
+    assert row(engine, "a") == before
+
+
+def test_a_task_goes_back_to_be_tried_again(store: Store, engine: sa.Engine) -> None:
+    key = running(engine, total_items=10, completed_items=3, progress=30, stage="x", lease_expires_at=FUTURE)
+    retry = Report(*key, status=TaskStatus.QUEUED, total_items=7, result_message="m", error_details="e", advance=2)
+
+    assert store.report([retry], 60) == set()
+
+    task = row(engine, "a")
+    assert (task["status"], task["attempt"], task["completed_items"], task["progress"]) == ("queued", 3, 0, 0)
+    assert (task["total_items"], task["result_message"], task["error_details"]) == (7, "m", "e")
+    assert (task["stage"], task["started_at"], task["lease_expires_at"]) == (None, None, None)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "timeout"])
 def test_final_is_final(store: Store, engine: sa.Engine, status: str) -> None:
-    number = claimed(store, engine)
+    key = running(engine)
     update(engine, "a", status=status)
     before = row(engine, "a")
 
     assert store.claim("a", 60) is None
-    assert store.report([Report(number, status=TaskStatus.RUNNING, progress=5, advance=1)], 60) == {number}
-    assert store.renew([number], 60) == {number}
+    assert store.report([Report(*key, status=TaskStatus.RUNNING, progress=5, advance=1)], 60) == {key}
+    assert store.renew([key], 60) == {key}
     assert row(engine, "a") == before
 
 
 def test_a_report_changes_only_what_it_names(store: Store, engine: sa.Engine) -> None:
-    number = claimed(store, engine, stage="x", total_items=10, completed_items=3, progress=30, result_message="m")
+    key = running(engine, stage="x", total_items=10, completed_items=3, progress=30, result_message="m")
     before = row(engine, "a")
 
-    unchanged = store.report([Report(number, status=TaskStatus.RUNNING, error_details="e")], 60)
+    unchanged = store.report([Report(*key, status=TaskStatus.STARTING, error_details="e")], 60)
 
     changed = {name for name, value in row(engine, "a").items() if value != before[name]}
     assert unchanged == set()
     assert changed - {"updated_at"} <= {"status", "error_details", "revision", "lease_expires_at"}
-    assert row(engine, "a")["status"] == "running"
+    assert row(engine, "a")["status"] == "starting"
 
 
 @pytest.mark.parametrize(
@@ -166,20 +205,19 @@ def test_a_report_changes_only_what_it_names(store: Store, engine: sa.Engine) ->
 def test_counts_add_up_and_move_the_progress(
     store: Store, engine: sa.Engine, columns: dict[str, Any], report: dict[str, Any], completed: int, progress: float
 ) -> None:
-    number = claimed(store, engine, **columns)
+    key = running(engine, **columns)
 
-    store.report([Report(number, **report)], 60)
+    store.report([Report(*key, **report)], 60)
 
     assert (row(engine, "a")["completed_items"], row(engine, "a")["progress"]) == (completed, progress)
 
 
 def test_counts_of_writers_at_once_add_up(store: Store, engine: sa.Engine) -> None:
-    insert(engine, "b")
-    ids = [claimed(store, engine), store.claim("b", 60)]
+    keys = [running(engine), running(engine, "b")]
 
     def write() -> None:
         for turn in range(10):
-            store.report([Report(number, advance=1) for number in ids[:: 1 if turn % 2 else -1] if number], 60)
+            store.report([Report(*key, advance=1) for key in keys[:: 1 if turn % 2 else -1]], 60)
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -191,20 +229,20 @@ def test_counts_of_writers_at_once_add_up(store: Store, engine: sa.Engine) -> No
 
 
 def test_a_report_that_the_database_refuses_changes_nothing(store: Store, engine: sa.Engine) -> None:
-    number = claimed(store, engine)
+    key = running(engine)
     before = row(engine, "a")
 
     with pytest.raises(sa.exc.IntegrityError):
-        store.report([Report(number, advance=1), Report(number, progress=101.0)], 60)
+        store.report([Report(*key, advance=1), Report(*key, progress=101.0)], 60)
 
     assert row(engine, "a") == before
 
 
 def test_a_task_id_that_is_taken_is_an_integrity_error(store: Store) -> None:
-    store.create({"task_id": "a", "user_id": 1})
+    store.create(new_row(task_id="a", user_id=1))
 
     with pytest.raises(sa.exc.IntegrityError):
-        store.create({"task_id": "a", "user_id": 2})
+        store.create(new_row(task_id="a", user_id=2))
 
 
 # Closing and removing.
@@ -243,9 +281,9 @@ def test_a_lease_may_be_written_in_any_form(store: Store, engine: sa.Engine, lea
 
 
 def test_a_renewed_lease_keeps_a_task_open(store: Store, engine: sa.Engine) -> None:
-    number = insert(engine, "a", status="running", lease_expires_at=PAST)
+    key = running(engine, lease_expires_at=PAST)
 
-    assert store.renew([number, 10**12], 60) == {10**12}
+    assert store.renew([key, (10**12, 1)], 60) == {(10**12, 1)}
     assert store.reap() == []
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import select
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -569,7 +570,8 @@ def test_a_request_is_held_for_longer_than_a_stream_may_be_silent(server: Server
     assert 17 <= seconds < 20
 
 
-def test_held_requests_hold_no_database_connection(server: Server, engine: sa.Engine) -> None:
+def test_held_requests_hold_no_database_connection(start_server: Callable[..., Server], engine: sa.Engine) -> None:
+    server = start_server(MAX_WAITS_PER_USER=50)
     insert(engine, "a")
     tag = tag_of(engine, "a")
 
@@ -687,7 +689,7 @@ def test_without_a_database_every_answer_is_a_503_but_the_process_lives(app_with
     assert client.get(MINE).status_code == 401
 
 
-@pytest.mark.parametrize("table", ["user_tasks", "alembic_version"])
+@pytest.mark.parametrize("table", ["user_tasks", "user_tasks_schema"])
 def test_a_database_without_its_tables_is_not_ready(tmp_path: Path, table: str) -> None:
     app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path}/taskapi.db", "JWT_SECRET_KEY": KEY})
     client, store = app.test_client(), state_of(app).store

@@ -17,9 +17,19 @@ def dialect_of(url: URL) -> Dialect:
     return DIALECTS[url.get_backend_name()]
 
 
+def own_url(url: URL) -> URL:
+    """The address for connections of our own, by the drivers that we know."""
+    return url.set(drivername=dialect_of(url).drivername)
+
+
 def open_engine(url: URL) -> Engine:
     """An engine of our own."""
     dialect = dialect_of(url)
     engine = sa.create_engine(url, **dialect.engine_options(url))
     dialect.prepare(engine)
     return engine
+
+
+def is_in_memory(url: URL) -> bool:
+    """Whether a database lives in the memory of its engine: no other connection ever sees it."""
+    return dialect_of(url).is_embedded and (url.database in (None, "", ":memory:") or "mode=memory" in str(url))

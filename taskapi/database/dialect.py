@@ -16,6 +16,8 @@ class Dialect(ABC):
     """One of the two databases."""
 
     name: str
+    # SQLAlchemy's name of the driver that we know.
+    drivername: str
     # Whether the database is a file of this machine, which the server and the helper make and bring up to date.
     is_embedded: bool
     statements: Statements

@@ -58,9 +58,15 @@ STATEMENTS = Statements(
         UPDATE user_tasks SET
             status = 'starting',
             attempt = attempt + 1,
+            stage = CASE WHEN attempt = 0 THEN stage END,
+            progress = 0,
+            completed_items = 0,
+            result_message = NULL,
+            error_details = NULL,
+            started_at = NULL,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id""",
+        RETURNING id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -77,12 +83,11 @@ STATEMENTS = Statements(
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND status IN ('pending', 'queued', 'starting', 'running')""",
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = ANY(:ids) AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id""",
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()
@@ -96,6 +101,7 @@ class Postgresql(Dialect):
     """A server, through psycopg 3."""
 
     name = "postgresql"
+    drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
 

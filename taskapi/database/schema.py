@@ -30,7 +30,7 @@ class Operations(Protocol):
         """Run a statement."""
 
 
-class _Direct:
+class Direct:
     """The same without Alembic."""
 
     def __init__(self, connection: Connection) -> None:
@@ -93,16 +93,32 @@ def _run(op: Operations, steps: Iterable[str]) -> None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables up to date; several processes may do it at once. Makes an embedded database's file."""
+    """Bring a database of our own up to date; several processes may do it at once. Makes an embedded one's file."""
     dialect_of(engine.url).prepare_file(engine.url)
+    upgrade_tables(engine)
+
+
+def upgrade_tables(engine: Engine) -> None:
+    """Bring the tables up to date."""
     with engine.begin() as connection:
-        upgrade_to(_Direct(connection), VERSION)
+        upgrade_to(Direct(connection), VERSION)
 
 
 def upgrade_embedded(store: Store) -> None:
-    """The same, for an embedded database that is not up to date: its write lock may be somebody else's for long."""
-    if store.dialect.is_embedded and trouble(store):
+    """The same, for an embedded database that is not up to date: its write lock may be somebody else's for long.
+
+    An application's own database is left alone: its tables are that one's to make.
+    """
+    if store.dialect.is_embedded and trouble(store) and not _is_an_applications(store.engine):
         upgrade(store.engine)
+
+
+def _is_an_applications(engine: Engine) -> bool:
+    try:
+        tables = set(sa.inspect(engine).get_table_names())
+    except SQLAlchemyError:
+        return False  # there is no file yet
+    return not tables <= {*TABLES, "alembic_version"}
 
 
 class Trouble(NamedTuple):

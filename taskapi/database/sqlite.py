@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,15 @@ STATEMENTS = Statements(
         UPDATE user_tasks SET
             status = 'starting',
             attempt = attempt + 1,
+            stage = CASE WHEN attempt = 0 THEN stage END,
+            progress = 0,
+            completed_items = 0,
+            result_message = NULL,
+            error_details = NULL,
+            started_at = NULL,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id""",
+        RETURNING id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -85,11 +91,10 @@ STATEMENTS = Statements(
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND status IN ('pending', 'queued', 'starting', 'running')""",
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id IN (SELECT value FROM json_each(:ids)) AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id""",
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')
@@ -103,6 +108,7 @@ class Sqlite(Dialect):
     """An embedded file. Writers share one lock; readers see what was committed when they began."""
 
     name = "sqlite"
+    drivername = "sqlite"
     is_embedded = True
     statements = STATEMENTS
 
@@ -200,3 +206,27 @@ def _patiently(execute: Callable[[str], Any], statement: str) -> None:
             time.sleep(0.002)
         else:
             return
+
+
+class MemoryReader:
+    """Asks a database that lives in the memory of one connection: an engine's own, in tests.
+
+    The connection is kept: giving it back would roll back whatever the application has begun on it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+
+    def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement with parameters written `:name`; all its rows. Raises `sqlalchemy.exc.SQLAlchemyError`."""
+        if self._connection is None:
+            self._connection = self._engine.raw_connection()
+        try:
+            rows: list[tuple[Any, ...]] = self._connection.driver_connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise OperationalError(None, None, error) from None
+        return rows
+
+    def close(self) -> None:
+        """Nothing is to be closed: the connection is the engine's."""

@@ -73,11 +73,34 @@ class Statements:
 
     # What workers write. NULL leaves a column as it is; `advance` adds up over processes.
 
+    insert: str = """
+        INSERT INTO user_tasks (task_id, user_id, kind, learning_path_id, status, stage, total_items)
+        VALUES (:task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items)"""
+
+    # What an attempt says changes nothing once it is over: another one was started, or the task waits for that.
+
+    attempt: str = """
+        SELECT id, attempt, status, total_items FROM user_tasks WHERE task_id = :task_id"""
+
     claim: str
 
     report: str
 
     renew: str
+
+    retry: str = """
+        UPDATE user_tasks SET
+            status = 'queued',
+            stage = NULL,
+            progress = 0,
+            total_items = :total_items,
+            completed_items = 0,
+            result_message = :result_message,
+            error_details = :error_details,
+            started_at = NULL,
+            lease_expires_at = NULL,
+            start_by = NULL
+        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')"""
 
     # What keeps the table true and small.
 

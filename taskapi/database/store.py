@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from .connections import dialect_of
+from .connections import dialect_of, is_in_memory
 from .models import Snapshot, TaskStatus
 from .reader import Reader
+from .sqlite import MemoryReader
 
 # How many tasks a stream of all of a user's begins with, at most; and how many that it missed, since a cursor is what
 # a client says.
@@ -32,14 +33,34 @@ class Key(NamedTuple):
     revision: int
 
 
+# A row's id, and the number of the attempt.
+AttemptKey = tuple[int, int]
+
+
+class Attempt(NamedTuple):
+    """A task's newest start, as it is found; its number is 0 if nobody has started the task."""
+
+    id: int
+    number: int
+    status: TaskStatus
+    total_items: int | None
+
+    @property
+    def key(self) -> AttemptKey:
+        """What tells it from every other attempt."""
+        return self.id, self.number
+
+
 class Report(NamedTuple):
-    """What a worker says of one task; None leaves a column as it is.
+    """What a worker says of one attempt at a task; None leaves a column as it is.
 
     `advance` is added to `completed_items` (after `completed_items`, if given, has replaced it), so that the
-    counts of several processes add up.
+    counts of several processes add up. The status "queued" puts the task back, to be tried again: at no items of
+    `total_items`, whatever it was.
     """
 
     id: int
+    attempt: int
     status: TaskStatus | None = None
     stage: str | None = None
     progress: float | None = None
@@ -58,7 +79,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.reader = Reader(engine.url)
+        self.reader: Reader | MemoryReader = MemoryReader(engine) if is_in_memory(engine.url) else Reader(engine.url)
         self.dialect = dialect_of(engine.url)
         self._sql = self.dialect.statements
         self._list = self.dialect.list_parameter
@@ -130,29 +151,38 @@ class Store:
 
     def create(self, fields: dict[str, Any]) -> None:
         """Insert a task. Raises `sqlalchemy.exc.IntegrityError` if the `task_id` is taken."""
-        names = ", ".join(fields)
-        values = ", ".join(f":{name}" for name in fields)
         with self.engine.begin() as connection:
-            connection.execute(_text(f"INSERT INTO user_tasks ({names}) VALUES ({values})"), fields)
+            connection.execute(_text(self._sql.insert), fields)
 
-    def claim(self, task_id: str, lease: float) -> int | None:
-        """Make a task that is not final "starting", with a lease of so many seconds; its `id`, or None."""
-        claimed = self._write(self._sql.claim, task_id=task_id, lease=lease)
-        return claimed[0] if claimed else None
+    def attempt(self, task_id: str) -> Attempt | None:
+        """The newest attempt at a task."""
+        rows = self._rows(self._sql.attempt, task_id=task_id)
+        return _attempt(rows[0]) if rows else None
 
-    def report(self, reports: Sequence[Report], lease: float) -> set[int]:
-        """Write reports in one transaction, each with a new lease; the ids that changed nothing (final or gone)."""
-        statement = _text(self._sql.report)
+    def claim(self, task_id: str, lease: float) -> Attempt | None:
+        """Start a task that is not final, with a lease of so many seconds; the attempt, or None.
+
+        It begins with nothing done, said or broken. Of an attempt before it, nothing is taken any more.
+        """
         with self.engine.begin() as connection:
-            return {
-                report.id
-                for report in sorted(reports, key=lambda report: report.id)  # everybody locks rows in one order
-                if not connection.execute(statement, {**report._asdict(), "lease": lease}).rowcount
-            }
+            row = connection.execute(_text(self._sql.claim), {"task_id": task_id, "lease": lease}).one_or_none()
+        return None if row is None else _attempt(row)
 
-    def renew(self, ids: Sequence[int], lease: float) -> set[int]:
-        """Renew the leases of these tasks; the ids that are final or gone."""
-        return set(ids) - set(self._write(self._sql.renew, ids=self._list(ids), lease=lease))
+    def report(self, reports: Iterable[Report], lease: float) -> set[AttemptKey]:
+        """Write reports in one transaction, each with a new lease; the attempts that are over, and changed nothing."""
+        return self._change(
+            (
+                self._sql.retry if report.status is TaskStatus.QUEUED else self._sql.report,
+                {**report._asdict(), "lease": lease},
+            )
+            for report in reports
+        )
+
+    def renew(self, attempts: Iterable[AttemptKey], lease: float) -> set[AttemptKey]:
+        """Renew the leases of these attempts in one transaction; those that are over."""
+        return self._change(
+            (self._sql.renew, {"id": id_, "attempt": attempt, "lease": lease}) for id_, attempt in attempts
+        )
 
     # What keeps the table true and small.
 
@@ -181,7 +211,21 @@ class Store:
         rows = self.reader.rows(statement, parameters)
         return Snapshot.of(rows[0]) if rows else None
 
+    def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> set[AttemptKey]:
+        with self.engine.begin() as connection:
+            return {
+                (parameters["id"], parameters["attempt"])
+                # Everybody locks rows in one order.
+                for statement, parameters in sorted(changes, key=lambda change: change[1]["id"])
+                if not connection.execute(_text(statement), parameters).rowcount
+            }
+
     def _write(self, statement: str, **parameters: Any) -> list[Any]:
         """Run one statement that returns a column."""
         with self.engine.begin() as connection:
             return list(connection.scalars(_text(statement), parameters))
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    id_, number, status, total_items = row
+    return Attempt(id_, number, TaskStatus(status), total_items)

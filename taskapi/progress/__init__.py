@@ -8,24 +8,32 @@ with progress.task(user_id=123, kind="full_path_gen") as task:
 
 from __future__ import annotations
 
-import datetime as dt
-import secrets
 from typing import Any
 
-import orjson
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from ..config import instance_path, load
-from ..database.models import Snapshot, TaskStatus
-from ..database.store import Store
+from ..database.models import TaskStatus
+from ..database.store import Attempt, Store
 from . import values, writer
-from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound
+from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
+from .processes import writer_for
+from .rows import new_row
 from .task import Run, Task
-from .writer import Writer, writer_for
+from .writer import Writer
 
-__all__ = ["DatabaseUnavailable", "Progress", "ProgressError", "Task", "TaskClosed", "TaskNotFound", "TaskStatus"]
+__all__ = [
+    "DatabaseUnavailable",
+    "Progress",
+    "ProgressError",
+    "Task",
+    "TaskClosed",
+    "TaskNotFound",
+    "TaskNotStarted",
+    "TaskStatus",
+]
 
 
 class Progress:
@@ -56,32 +64,38 @@ class Progress:
         Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
         `DatabaseUnavailable` after `START_SECONDS`.
         """
-        row = {
-            "task_id": _new_task_id(kind, user_id) if task_id is None else values.task_id("task_id", task_id),
-            "user_id": values.integer("user_id", user_id),
-            "learning_path_id": _unless_none(values.integer, "learning_path_id", learning_path_id),
-            "status": values.first_status("status", status),
-            "stage": _unless_none(values.text, "stage", stage),
-            "total_items": _unless_none(values.count, "total_items", total_items),
-        }
+        row = new_row(
+            user_id=user_id,
+            kind=kind,
+            learning_path_id=learning_path_id,
+            total_items=total_items,
+            stage=stage,
+            task_id=task_id,
+            status=status,
+        )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
         except IntegrityError:
             if task_id is not None:
                 raise ValueError(f"task_id {task_id!r} is taken") from None
             # Drawn at random, it can only be our own: the connection broke after the commit.
+        except (DataError, UnicodeError) as error:
+            raise ValueError("the database cannot store a text that was given") from error
         return str(row["task_id"])
 
-    def run(self, task_id: str) -> Run:
+    def run(self, task_id: str, *, retry: bool = False) -> Run:
         """A `with` block in which the task runs; gives a `Task`.
 
         Enters "starting", soon "running"; leaves "completed", or "failed" with the traceback if an exception
-        leaves the block, which then goes on. Entering raises `TaskNotFound`, `TaskClosed` and, after
-        `START_SECONDS`, `DatabaseUnavailable`. Leaving raises `TaskClosed` if the task was ended by somebody else,
-        and `DatabaseUnavailable` if its end could not be written.
+        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Every start begins
+        at 0 items and 0 %, and ends every earlier attempt: what that reports changes nothing any more, and its next
+        call raises `TaskClosed`.
+
+        Entering raises `TaskNotFound`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`. Leaving raises
+        `TaskClosed` if the task was ended by somebody else, and `DatabaseUnavailable` if its end could not be written.
         """
         task_id = values.task_id("task_id", task_id)
-        return Run(self._writer, lambda: self._claim(task_id))
+        return Run(self._writer, lambda: self._claim(task_id), retry=retry)
 
     def task(self, *, user_id: int, **fields: Any) -> Run:
         """Create a task and run it in one `with`: the arguments of `create`, the block of `run`."""
@@ -90,44 +104,40 @@ class Progress:
     def attach(self, task_id: str) -> Task:
         """Report on a task that another process runs. Usable as it is, or in a `with` that waits until all is written.
 
-        Raises `TaskNotFound`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`.
+        In a child process (of multiprocessing, or forked) a call outside the `with` is a write of its own: what it
+        counted is in the row when it is over.
+
+        Raises `TaskNotFound`, `TaskNotStarted`, `TaskClosed` and, after `START_SECONDS`, `DatabaseUnavailable`.
         """
         task_id = values.task_id("task_id", task_id)
-        return Task(self._writer, self._writer.ask(lambda store: _ledger(store, task_id), writer.START_SECONDS))
+        return Task(self._writer, self._writer.ask(lambda store: _join(store, task_id), writer.START_SECONDS))
 
     @property
     def _writer(self) -> Writer:
         return writer_for(self._url, self._lease)
 
     def _claim(self, task_id: str) -> Ledger:
-        def claim(store: Store) -> Ledger:
-            ledger = _ledger(store, task_id)
-            if store.claim(task_id, self._lease) is None:  # it has ended since then
-                return _ledger(store, task_id)
-            return ledger
-
-        return self._writer.ask(claim, writer.START_SECONDS)
+        return self._writer.ask(lambda store: _start(store, task_id, self._lease), writer.START_SECONDS)
 
 
-def _ledger(store: Store, task_id: str) -> Ledger:
-    found = _open_task(store, task_id)
-    return Ledger(task_id, found.id, total_given=orjson.loads(found.json)["total_items"] is not None)
+def _start(store: Store, task_id: str, lease: float) -> Ledger:
+    attempt = store.claim(task_id, lease)
+    if attempt is None:
+        raise TaskClosed(task_id, _attempt(store, task_id).status)
+    return Ledger(task_id, attempt, restarted=attempt.number > 1)
 
 
-def _open_task(store: Store, task_id: str) -> Snapshot:
-    found = store.task(task_id)
-    if found is None:
+def _join(store: Store, task_id: str) -> Ledger:
+    attempt = _attempt(store, task_id)
+    if attempt.status.is_final:
+        raise TaskClosed(task_id, attempt.status)
+    if attempt.status in values.WAITING:
+        raise TaskNotStarted(task_id)
+    return Ledger(task_id, attempt)
+
+
+def _attempt(store: Store, task_id: str) -> Attempt:
+    attempt = store.attempt(task_id)
+    if attempt is None:
         raise TaskNotFound(task_id)
-    if found.status.is_final:
-        raise TaskClosed(task_id, found.status)
-    return found
-
-
-def _new_task_id(kind: str, user_id: int) -> str:
-    now = dt.datetime.now(dt.UTC)
-    name = f"{values.word('kind', kind)}_{user_id}_{now:%Y%m%dT%H%M%SZ}_{secrets.token_hex(8)}"
-    return values.task_id("kind", name)
-
-
-def _unless_none(check: Any, name: str, value: Any) -> Any:
-    return None if value is None else check(name, value)
+    return attempt

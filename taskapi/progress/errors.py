@@ -20,8 +20,22 @@ class TaskNotFound(ProgressError):
         return f"There is no task {self.task_id!r}."
 
 
+class TaskNotStarted(ProgressError):
+    """The task waits to be started: there is nothing to report on yet."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"Task {self.task_id} has not been started: run() starts it, attach() joins who runs it."
+
+
 class TaskClosed(ProgressError):
-    """The task has ended, with this final `status`; None if its row was deleted. Its worker should stop."""
+    """The task is not its worker's any more, who should stop.
+
+    It has ended with this `status`, or is queued, starting or running again; None if its row was deleted.
+    """
 
     def __init__(self, task_id: str, status: TaskStatus | None) -> None:
         super().__init__(task_id, status)
@@ -29,7 +43,11 @@ class TaskClosed(ProgressError):
         self.status = status
 
     def __str__(self) -> str:
-        return f"Task {self.task_id} has ended: {self.status or 'it is gone'}."
+        if self.status is None:
+            return f"Task {self.task_id} is gone."
+        if self.status.is_final:
+            return f"Task {self.task_id} has ended: {self.status}."
+        return f"This attempt at task {self.task_id} is over: it is {self.status} again."
 
 
 class DatabaseUnavailable(ProgressError):

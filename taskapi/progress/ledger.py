@@ -1,83 +1,92 @@
-"""What is said and counted of one task in this process, and how much of it is written. Knows no database."""
+"""What is said and counted of one task in this process, and how much of it is in the row. Knows no database."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from contextvars import ContextVar
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..database.models import TaskStatus
-from ..database.store import Report
+from ..database.store import Attempt, Report
 from .errors import TaskClosed
-from .loops import Loop
+from .loops import InnerLoop, Loop
 
 T = TypeVar("T")
 
+# The loops in whose bodies the running code is: its thread's, its greenlet's or its asyncio task's own.
+_around: ContextVar[tuple[tuple[Ledger, Loop[Any]], ...]] = ContextVar("taskapi_loops", default=())
 
-def merged(older: Report, newer: Report) -> Report:
-    """Two reports of one task as one."""
-    said = {name: value for name, value in newer._asdict().items() if value is not None}
-    # A new absolute count stands for all that was counted before it.
-    earlier = older.advance if newer.completed_items is None else 0
-    return older._replace(**{**said, "advance": earlier + newer.advance})
+
+class Said(NamedTuple):
+    """What a worker said of one column, and how many items this process had counted by then."""
+
+    value: Any
+    counted: int
+
+
+class Draft(NamedTuple):
+    """A report, and what of the ledger is in the row once it is written."""
+
+    report: Report
+    said: dict[str, Said]
+    counted: int
 
 
 class Ledger:
     """One task's account. Threads may share it; a forked child starts its own from zero.
 
-    `watched`: the writer looks at it. `held`: the writer keeps the lease alive even if nothing is said.
-    `in_doubt`: a write broke off, and may have been committed or not.
+    Those who work say and count; the writer notes what of it is in the row. Each side only reads the other's part, so
+    that the writer waits for no worker: a worker may have been interrupted at any line by a signal handler, which in
+    turn waits for the writer.
+
+    `watched`: the writer's thread looks at it. `held`: the writer keeps the lease alive even if nothing is said.
+    `ends_here`: this process will say how the task ends. `in_doubt`: a write broke off, and may have been committed
+    or not.
     """
 
-    def __init__(self, task_id: str, row_id: int, *, total_given: bool) -> None:
+    def __init__(self, task_id: str, attempt: Attempt, *, restarted: bool = False) -> None:
         self.task_id = task_id
-        self.id = row_id
+        self.attempt = attempt
         self.watched = False
         self.held = False
+        self.ends_here = False
         self.in_doubt = False
         self.leased_at = time.monotonic()
         self.closed: TaskClosed | None = None
-        # Reentrant: a signal handler may report while it interrupts a report.
-        self._lock = RLock()
-        self._nothing = Report(row_id)
         self._running_from = 0.0
-        self._said = self._nothing
-        self._has_result = False
-        self._total_given = total_given
+        # The workers' part. Reentrant, for signal handlers.
+        self._lock = RLock()
+        self._said: dict[str, Said] = {}
+        # A total that is there at the start was given, unless an attempt that broke off may have left it: then it
+        # stands until the loops expect more.
+        self._total_given = attempt.total_items is not None and not restarted
+        self._least_total = attempt.total_items or 0
         self._tracked_total = 0
-        self._loops: list[Loop[Any]] = []
         self._counted = 0
-        self._taken = 0
+        self._looped: tuple[int, tuple[Loop[Any], ...]] = 0, ()  # of the loops that are over, and those that are not
+        # The writer's part.
+        self._written: dict[str, Said] = {}
+        self._written_count = 0
 
     # The worker's side.
 
     def say(self, **fields: Any) -> None:
         """Note columns of a `Report`; None leaves one as it is."""
-        said = {name: value for name, value in fields.items() if value is not None}
-        with self._lock:
-            if "completed_items" in said:  # it stands for all that was counted so far
-                self._taken, said["advance"] = self._count(), 0
-            self._total_given = self._total_given or "total_items" in said
-            self._has_result = self._has_result or "result_message" in said
-            self._said = self._said._replace(**said)
+        counted = self._count()  # for which a number of completed items stands
+        self._said.update({name: Said(value, counted) for name, value in fields.items() if value is not None})
+        if fields.get("total_items") is not None:
+            self._total_given = True
 
-    def say_unless_given(self, result_message: str) -> None:
-        """Note a result message, unless the worker gave one."""
-        if not self._has_result:
-            self.say(result_message=result_message)
+    def said(self, name: str) -> Any:
+        """What was said last of a column, or None."""
+        found = self._said.get(name)
+        return found and found.value
 
     def say_running(self, seconds: float) -> None:
         """Note that the task runs, to be written after so many seconds: until then people see it starting."""
         self._running_from = time.monotonic() + seconds
         self.say(status=TaskStatus.RUNNING)
-
-    def expect(self, items: int) -> None:
-        """Note that a loop will count so many items: loops add up, unless the worker gave the total."""
-        with self._lock:
-            if not self._total_given:
-                self._tracked_total += items
-                self._said = self._said._replace(total_items=self._tracked_total)
 
     def count(self, n: int) -> bool:
         """Count items; whether the writer will see it."""
@@ -85,21 +94,34 @@ class Ledger:
             self._counted += n
             return self.watched
 
-    def follow(self, loop: Loop[T]) -> Iterator[Iterator[T]]:
-        """Count a loop's items while it runs. Raises `TaskClosed` in the loop once the task has ended."""
-        with self._lock:
-            self.check_open()
-            self._loops.append(loop)
-        try:
-            yield from loop.parts()
-        finally:
-            self._add_up(loop)
-        self.check_open()
+    def begin(self, loop: Loop[T], expected: int | None) -> Loop[T]:
+        """Count a loop's items from now on; of loops within each other, the outermost one's.
 
-    def _add_up(self, loop: Loop[Any]) -> None:
+        Loops beside each other add up, and so do the numbers of items they expect unless the worker gave the total.
+        Returns the loop to go through.
+        """
+        around = tuple((ledger, outer) for ledger, outer in _around.get() if ledger.runs(outer))
+        if any(ledger is self for ledger, _outer in around):
+            loop, expected = InnerLoop(loop), None
+        _around.set((*around, (self, loop)))
         with self._lock:
-            self._loops.remove(loop)
-            self._counted += loop.completed()
+            done, running = self._looped
+            self._looped = done, (*running, loop)
+            if expected is not None and not self._total_given:
+                self._tracked_total += expected
+                self._said["total_items"] = Said(max(self._tracked_total, self._least_total), self._counted)
+        return loop
+
+    def runs(self, loop: Loop[Any]) -> bool:
+        """Whether a loop has begun and not ended."""
+        return loop in self._looped[1]
+
+    def end(self, loop: Loop[Any]) -> None:
+        """Keep what a loop has counted."""
+        with self._lock:
+            done, running = self._looped
+            self._looped = done + loop.completed(), tuple(other for other in running if other is not loop)
+        _around.set(tuple(pair for pair in _around.get() if pair[1] is not loop))
 
     def check_open(self) -> None:
         """Raise `TaskClosed` if the task is known to have ended."""
@@ -111,52 +133,56 @@ class Ledger:
     @property
     def runs_unsaid(self) -> bool:
         """Whether "running" is still to be written."""
-        return self._said.status is TaskStatus.RUNNING
+        return self._unwritten().get("status", Said(None, 0)).value is TaskStatus.RUNNING
 
-    def take(self, *, everything: bool = True) -> Report | None:
-        """What is to be written, if anything; it counts as written until it is given back.
+    def draft(self, *, everything: bool = True) -> Draft | None:
+        """What is to be written, if anything.
 
         Unless everything is asked for, a task that has just been started stays "starting" for its moment.
         """
-        with self._lock:
-            count = self._count()
-            report = merged(self._said, Report(self.id, advance=count - self._taken))
-            early = report.status is TaskStatus.RUNNING and time.monotonic() < self._running_from
-            if self.closed or report == self._nothing or (early and not everything):
-                return None
-            self._taken, self._said = count, self._nothing
-            return report
+        said, counted = self._unwritten(), max(self._count(), self._written_count)
+        status = said.get("status")
+        if self.ends_here and not (status and status.value is not TaskStatus.RUNNING):
+            said.pop("result_message", None)  # the end of the task will say it
+        if self.closed or not (said or counted > self._written_count):
+            return None
+        if status and status.value is TaskStatus.RUNNING and not everything and time.monotonic() < self._running_from:
+            return None
+        since = said["completed_items"].counted if "completed_items" in said else self._written_count
+        columns = {name: found.value for name, found in said.items()}
+        if columns.get("status") is TaskStatus.QUEUED:  # what this attempt counted, it counted in vain
+            columns["total_items"] = self.attempt.total_items
+        report = Report(self.attempt.id, self.attempt.number, **columns, advance=counted - since)
+        return Draft(report, said, counted)
 
-    def give_back(self, report: Report) -> None:
-        """Take back what could not be written; what was said since then stands."""
-        with self._lock:
-            self.in_doubt = True
-            self._said = merged(report, self._said)
+    def wrote(self, draft: Draft) -> None:
+        """Note that what was drafted is in the row."""
+        self._written.update(draft.said)
+        self._written_count = draft.counted
 
     def let_go(self) -> bool:
         """Stop being watched if nothing is left to watch for; whether that is so."""
-        with self._lock:
-            busy = self.held or self._loops or self._said != self._nothing or self._counted != self._taken
-            self.watched = self.watched and bool(busy)
-            return not self.watched
+        watched, self.watched = self.watched, False  # before the look: who counts after it calls the writer
+        busy = self.held or self._looped[1] or self.draft()
+        self.watched = watched and bool(busy)
+        return not busy
 
     def close(self, status: TaskStatus | None) -> None:
         """Note that the row is final, or gone: nothing more is written, and loops end before their next item."""
-        with self._lock:
-            self.closed = TaskClosed(self.task_id, status)
-            self.watched = self.held = False
-            self._forget()
-            for loop in self._loops:
-                loop.stop()
+        self.closed = TaskClosed(self.task_id, status)
+        self.watched = self.held = False
+        for loop in self._looped[1]:
+            loop.stop()
 
     def start_over(self) -> None:
-        """In a forked child: what the parent has not written yet stays the parent's."""
+        """In a forked child: what the parent has not written yet stays the parent's, and so does the end."""
         self._lock = RLock()
-        self.watched = self.held = False
-        self._forget()
+        self.watched = self.held = self.ends_here = False
+        self._written, self._written_count = dict(self._said), self._count()
 
-    def _forget(self) -> None:
-        self._said, self._taken = self._nothing, self._count()
+    def _unwritten(self) -> dict[str, Said]:
+        return {name: said for name, said in self._said.copy().items() if self._written.get(name) is not said}
 
     def _count(self) -> int:
-        return self._counted + sum(loop.completed() for loop in self._loops)
+        done, running = self._looped
+        return self._counted + done + sum(loop.completed() for loop in running)

@@ -94,6 +94,25 @@ class IteratorLoop(Generic[T]):
         self._gate.clear()
 
 
+class InnerLoop(Generic[T]):
+    """A loop in the body of another one of the same task, which counts for both: it only ends with the task."""
+
+    def __init__(self, loop: Loop[T]) -> None:
+        self._loop = loop
+
+    def parts(self) -> Iterator[Iterator[T]]:
+        """The loop's own."""
+        return self._loop.parts()
+
+    def stop(self) -> None:
+        """End the loop before its next item."""
+        self._loop.stop()
+
+    def completed(self) -> int:
+        """Nothing: the items of the outer loop tell how far the task is."""
+        return 0
+
+
 def loop_over(items: Iterable[T]) -> Loop[T]:
     """The loop for this kind of iterable. Raises `TypeError` if it is none."""
     # Not isinstance: a subclass may iterate over something else than what it holds.

@@ -14,7 +14,7 @@ from ..database.models import BIGINT_MAX, TaskStatus
 from . import values
 from .errors import ProgressError
 from .ledger import Ledger
-from .loops import loop_over
+from .loops import Loop, loop_over
 from .writer import Writer
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 # Characters of a traceback that are kept, from its end.
 ERROR_DETAILS_LENGTH = 16_384
-FAILED_MESSAGE = "Task failed during execution."
+# And of the line that stands for an exception where a user reads it.
+MESSAGE_LENGTH = 500
 
 
 class Task:
@@ -57,7 +58,7 @@ class Task:
         if n.__class__ is not int or not 0 <= n <= BIGINT_MAX:
             n = values.count("n", n)
         if not self._ledger.count(n):
-            self._writer.watch(self._ledger)
+            self._writer.see_to(self._ledger)
 
     def update(
         self,
@@ -94,10 +95,18 @@ class Task:
         loop = loop_over(iterable)
         expected = _length(iterable) if total is None else values.count("total", total)
         self._ledger.check_open()
-        if expected is not None:
-            self._ledger.expect(expected)
-        self._writer.watch(self._ledger)
-        return chain.from_iterable(self._ledger.follow(loop))
+        return chain.from_iterable(self._follow(loop, expected))
+
+    def _follow(self, loop: Loop[T], expected: int | None) -> Iterator[Iterator[T]]:
+        loop = self._ledger.begin(loop, expected)
+        try:
+            self._writer.watch(self._ledger)
+            yield from loop.parts()
+        finally:
+            self._ledger.end(loop)
+            if self._writer.writes_at_once(self._ledger):
+                self._writer.flush(self._ledger)
+        self._ledger.check_open()
 
     def _say(self, **fields: Any) -> None:
         self._ledger.check_open()
@@ -105,16 +114,14 @@ class Task:
         if self._ledger.watched:
             self._writer.poke()
         else:
-            self._writer.watch(self._ledger)
+            self._writer.see_to(self._ledger)
 
     def __enter__(self) -> Task:
-        self._ledger.held = True
-        self._writer.watch(self._ledger)
+        self._writer.hold(self._ledger)
         return self
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _tb: object) -> None:
-        self._ledger.held = False
-        self._writer.flush(self._ledger)
+        self._writer.release(self._ledger)
         if error is None:
             self._ledger.check_open()
 
@@ -127,11 +134,15 @@ def _length(iterable: Any) -> int | None:
 
 
 class Run:
-    """The block in which a task runs: from "starting" to "completed", or "failed" if an exception leaves it."""
+    """The block in which a task runs: from "starting" to "completed", or "failed" if an exception leaves it.
 
-    def __init__(self, writer: Writer, claim: Callable[[], Ledger]) -> None:
+    With `retry`, an exception leaves it "queued" to be tried again. `sys.exit()` and `sys.exit(0)` complete it.
+    """
+
+    def __init__(self, writer: Writer, claim: Callable[[], Ledger], *, retry: bool) -> None:
         self._writer = writer
         self._claim = claim
+        self._retry = retry
 
     def __enter__(self) -> Task:
         self._pid = os.getpid()
@@ -146,17 +157,40 @@ class Run:
             # A forked child leaves its parent's block: what it counted is its own, the end is not.
             self._writer.flush(self._ledger)
         elif error is None:
-            self._writer.finish(self._ledger, TaskStatus.COMPLETED, stage="finished", progress=100.0)
+            self._complete()
         else:
-            self._fail(error)
+            try:
+                self._leave_by(error)
+            except ProgressError as unwritten:
+                # The exception that leaves the block goes on; this one only explains why the row does not show it.
+                log.warning("the end of task %s could not be written: %s", self._ledger.task_id, unwritten)
 
-    def _fail(self, error: BaseException) -> None:
-        self._ledger.say_unless_given(FAILED_MESSAGE)
-        try:
-            self._writer.finish(self._ledger, TaskStatus.FAILED, error_details=error_details(error))
-        except ProgressError as unwritten:
-            # The error that broke the work goes on; this one only explains why the row does not show it.
-            log.warning("task %s could not be closed as failed: %s", self._ledger.task_id, unwritten)
+    def _leave_by(self, error: BaseException) -> None:
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            self._complete()
+        elif self._retry:
+            line = own_line(error).rstrip(".")
+            message = f"Attempt {self._ledger.attempt.number} failed: {line}. It will be tried again."
+            self._finish(TaskStatus.QUEUED, result_message=message, error_details=error_details(error))
+        else:
+            message = self._ledger.said("result_message") or own_line(error)
+            self._finish(TaskStatus.FAILED, result_message=message, error_details=error_details(error))
+
+    def _complete(self) -> None:
+        self._finish(TaskStatus.COMPLETED, stage="finished", progress=100.0)
+
+    def _finish(self, status: TaskStatus, **last: Any) -> None:
+        self._writer.finish(self._ledger, status, **last)
+
+
+def own_line(error: BaseException) -> str:
+    """The line that a traceback ends with: the exception's name and the first line of what it says."""
+    name = type(error).__qualname__
+    if type(error).__module__ not in ("builtins", "__main__"):
+        name = f"{type(error).__module__}.{name}"
+    said = str(traceback.TracebackException(type(error), error, None)).strip()  # str(error) may raise
+    line = values.text("result_message", f"{name}: {said.splitlines()[0]}" if said else name)
+    return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1] + "…"
 
 
 def error_details(error: BaseException) -> str:

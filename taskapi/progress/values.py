@@ -10,7 +10,8 @@ from ..database.models import BIGINT_MAX, TASK_ID_LENGTH, TaskStatus
 
 # No database stores these: PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_FIRST = (TaskStatus.PENDING, TaskStatus.QUEUED)
+# What a task may be created as: it waits to be started.
+WAITING = (TaskStatus.PENDING, TaskStatus.QUEUED)
 
 
 def integer(name: str, value: Any) -> int:
@@ -64,6 +65,6 @@ def task_id(name: str, value: Any) -> str:
 
 def first_status(name: str, value: Any) -> TaskStatus:
     """What a task may be created as. Raises `ValueError`."""
-    if value not in _FIRST:
+    if value not in WAITING:
         raise ValueError(f"{name} must be 'pending' or 'queued', not {value!r}")
     return TaskStatus(value)

@@ -5,26 +5,27 @@ The worker's own thread writes only what it must see done: the task's creation, 
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import logging
-import os
+import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
 from ..database.connections import dialect_of, open_engine
 from ..database.models import TaskStatus
 from ..database.reader import Reader
-from ..database.store import Report, Store
+from ..database.store import AttemptKey, Report, Store
 from .errors import DatabaseUnavailable, TaskClosed
-from .ledger import Ledger
+from .ledger import Draft, Ledger
+from .refusals import REFUSALS, acceptable
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,6 @@ EXIT_SECONDS = 5.0
 # How long a fork waits for a transaction on SQLite.
 FORK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 2.0
-
-# What a database says of data it will never take, such as a sum past 64 bits.
-REFUSALS = (DataError, IntegrityError, OverflowError)
 
 
 def pauses() -> Iterator[float]:
@@ -64,15 +62,21 @@ class Writer:
         self._outages = (SQLAlchemyError, url.get_dialect().import_dbapi().Error)
         self._inherited: list[Any] = []
         self._all: WeakSet[Ledger] = WeakSet()
-        self._set_up()
+        # A child of multiprocessing may be terminated as soon as its function has returned.
+        process = sys.modules.get("multiprocessing.process")
+        self._set_up(in_child=process is not None and process.parent_process() is not None)
 
-    def _set_up(self) -> None:
-        self._lock = threading.Lock()  # of the two lines below; never held while the database is asked
+    def _set_up(self, *, in_child: bool) -> None:
+        self._in_child = in_child
+        # A signal handler may report at any line of a thread, and meets every lock that its own thread holds: they are
+        # reentrant, and so is the queue. (An Event is not.)
+        self._lock = threading.RLock()  # of the two lines below; never held while the database is asked
         self._watched: set[Ledger] = set()
-        self._thread: threading.Thread | None = None
-        self._poked = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+        self._pokes: queue.SimpleQueue[None] = queue.SimpleQueue()
         # One conversation with the database at a time: no report overtakes another of its task, and a fork waits.
         self._talking = threading.RLock()
+        self._writing = False
         self._quiet = False
 
     # The workers' side.
@@ -107,10 +111,37 @@ class Writer:
             return self._store
 
     def start(self, ledger: Ledger) -> None:
-        """Keep a task's lease alive from now on."""
-        ledger.held = True
+        """Keep a task's lease alive from now on; this process will say how it ends."""
+        ledger.held = ledger.ends_here = True
         ledger.say_running(INTERVAL_SECONDS)
         self.watch(ledger)
+
+    def hold(self, ledger: Ledger) -> None:
+        """Keep a task's lease alive from now on."""
+        ledger.held = True
+        self.watch(ledger)
+
+    def release(self, ledger: Ledger) -> None:
+        """Write all that is said of a task, and leave its lease to others."""
+        ledger.held = ledger.watched = False
+        self.flush(ledger)
+
+    def see_to(self, ledger: Ledger) -> None:
+        """See to it that what was said of a task gets written: soon, or in a child process at once.
+
+        Nobody knows how such a process will end: `multiprocessing.Pool` terminates its own, without a word. Raises
+        `TaskClosed`.
+        """
+        if self.writes_at_once(ledger):
+            ledger.check_open()
+            self.flush(ledger)
+            ledger.check_open()
+        else:
+            self.watch(ledger)
+
+    def writes_at_once(self, ledger: Ledger) -> bool:
+        """Whether what is said of a task is in the row when the call that said it is over."""
+        return self._in_child and not ledger.held
 
     def watch(self, ledger: Ledger) -> None:
         """See to it that what is said of a task gets written soon. Raises `TaskClosed`."""
@@ -118,15 +149,14 @@ class Writer:
         with self._lock:
             self._all.add(ledger)
             self._watched.add(ledger)
-            ledger.watched = True
-            if self._thread is None:
-                self._start_thread()
+            ledger.watched = not self.writes_at_once(ledger)
+            self._start_thread()
         self.poke()
 
     def poke(self) -> None:
         """Write now, if the last write is long enough ago."""
-        if not self._poked.is_set():
-            self._poked.set()
+        if self._pokes.empty():
+            self._pokes.put(None)
 
     def flush(self, ledger: Ledger) -> None:
         """Write all that is said of a task. Raises `DatabaseUnavailable` after `FINAL_WRITE_SECONDS`."""
@@ -148,19 +178,22 @@ class Writer:
     # The thread's side.
 
     def _start_thread(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="taskapi.progress", daemon=True)
-        self._thread.start()
-        # A forked child of multiprocessing leaves without `atexit`, by way of its own list.
-        if multiprocessing := sys.modules.get("multiprocessing.util"):
-            multiprocessing.Finalize(None, self.write_at_exit, exitpriority=0)
+        if self._threads:
+            return
+        thread = threading.Thread(target=self._run, name="taskapi.progress", daemon=True)
+        if self._threads.setdefault("writer", thread) is thread:  # else a signal handler was faster
+            thread.start()
+            for name in ("multiprocessing.util", "billiard.util"):  # their forked children leave without `atexit`
+                if module := sys.modules.get(name):
+                    module.Finalize(None, self.write_at_exit, exitpriority=0)
 
     def _run(self) -> None:
         while True:
             if self._write_patiently():
                 time.sleep(self._period)
             else:
-                self._poked.wait(self._period if self._watched else None)
-                self._poked.clear()
+                with contextlib.suppress(queue.Empty):
+                    self._pokes.get(timeout=self._period if self._watched else None)
 
     def _write_patiently(self) -> bool:
         for pause in pauses():
@@ -184,56 +217,71 @@ class Writer:
         return wrote
 
     def write(self, ledgers: Collection[Ledger], *, everything: bool = True) -> bool:
-        """Write what is said of these tasks in one transaction; whether there was anything.
+        """Write what is said of these tasks in one transaction, during a conversation; whether there was anything.
 
         What could not be written is kept. Raises `sqlalchemy.exc.SQLAlchemyError`.
         """
-        with self._talking:
-            return self._write(ledgers, everything=everything)
-
-    def _write(self, ledgers: Collection[Ledger], *, everything: bool = True) -> bool:
-        taken = {ledger: report for ledger in ledgers if (report := ledger.take(everything=everything))}
-        if not taken:
+        if self._writing:  # this thread has been interrupted by a signal handler, which must not wait for it
+            for ledger in ledgers:
+                self.watch(ledger)
             return False
+        self._writing = True
         try:
-            unchanged = self.store().report(list(taken.values()), self._lease)
-        except REFUSALS:
-            self._write_apart(taken)
-        except BaseException:
-            give_back(taken)
-            raise
-        else:
-            self._settle(taken, unchanged)
-        return True
+            return self._write({ledger: draft for ledger in ledgers if (draft := ledger.draft(everything=everything))})
+        finally:
+            self._writing = False
 
-    def _write_apart(self, refused: dict[Ledger, Report]) -> None:
-        """After a refusal: what the database will not take of one task must not hold up the others, nor its words."""
-        if len(refused) == 1:
-            [(ledger, report)] = refused.items()
-            log.error("task %s: the database refuses %s", ledger.task_id, report)
-            words = report._replace(total_items=None, completed_items=None, advance=0)
-            refused = {ledger: words} if words != report else {}
-        give_back(refused)
-        for ledger in refused:
-            self._write([ledger])
+    def _write(self, drafts: dict[Ledger, Draft]) -> bool:
+        if drafts:
+            try:
+                self._report(drafts, [draft.report for draft in drafts.values()])
+            except REFUSALS:
+                # What the database will not take of one task must hold up neither the others nor what else it says.
+                for ledger, draft in drafts.items():
+                    self._report_acceptable(ledger, draft)
+        return bool(drafts)
+
+    def _report_acceptable(self, ledger: Ledger, draft: Draft) -> None:
+        """Write as much of one task's report as the database takes."""
+        for report in acceptable(draft.report):
+            with contextlib.suppress(*REFUSALS):
+                self._report({ledger: draft}, [report])
+                break
+        else:
+            ledger.wrote(draft)
+        if report is not draft.report:
+            log.error("task %s: the database refuses %s", ledger.task_id, draft.report)
+
+    def _report(self, drafts: dict[Ledger, Draft], reports: list[Report]) -> None:
+        try:
+            unchanged = self.store().report(reports, self._lease)
+        except REFUSALS:
+            raise
+        except BaseException:
+            for ledger in drafts:
+                ledger.in_doubt = True
+            raise
+        for ledger, draft in drafts.items():
+            ledger.wrote(draft)
+        self._close(drafts, unchanged)
 
     def _renew(self, ledgers: Collection[Ledger]) -> None:
         now = time.monotonic()
         silent = [ledger for ledger in ledgers if ledger.held and now - ledger.leased_at > self._lease / 3]
         if silent:
-            self._settle(silent, self.store().renew([ledger.id for ledger in silent], self._lease))
+            self._close(silent, self.store().renew([ledger.attempt.key for ledger in silent], self._lease))
 
-    def _settle(self, ledgers: Collection[Ledger], unchanged: set[int]) -> None:
-        """After a write: leases are new, but tasks in which nothing changed have ended."""
+    def _close(self, ledgers: Collection[Ledger], unchanged: set[AttemptKey]) -> None:
+        """After a write: leases are new, but attempts of which nothing changed are over."""
         now = time.monotonic()
         for ledger in ledgers:
             ledger.leased_at = now
-            if ledger.id in unchanged:
+            if ledger.attempt.key in unchanged:
                 ledger.close(self._status_of(ledger))
 
     def _status_of(self, ledger: Ledger) -> TaskStatus | None:
         try:
-            found = self.store().task(ledger.task_id)
+            found = self.store().attempt(ledger.task_id)
         except self._outages:
             return None
         return found and found.status
@@ -272,7 +320,7 @@ class Writer:
 
     def after_fork_in_child(self) -> None:
         """Start over: new locks, no thread, nothing to write, and no connection that is the parent's."""
-        self._set_up()
+        self._set_up(in_child=True)
         for ledger in list(self._all):
             ledger.start_over()
         if self._store is not None:
@@ -280,49 +328,3 @@ class Writer:
             self._inherited += [self._store.engine.pool, self._store.reader]
             self._store.engine.dispose(close=False)
             self._store.reader = Reader(self._url)
-
-
-def give_back(taken: Mapping[Ledger, Report]) -> None:
-    """Return to the ledgers what could not be written."""
-    for ledger, report in taken.items():
-        ledger.give_back(report)
-
-
-_registry_lock = threading.Lock()
-_registry: dict[tuple[str, float], Writer] = {}
-
-
-def writer_for(url: URL, lease: float) -> Writer:
-    """This process's writer for a database."""
-    key = (url.render_as_string(hide_password=False), lease)
-    with _registry_lock:
-        if key not in _registry:
-            _registry[key] = Writer(url, lease)
-        return _registry[key]
-
-
-def _before_fork() -> None:
-    _registry_lock.acquire()
-    for writer in _registry.values():
-        writer.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for writer in _registry.values():
-        writer.after_fork_in_parent()
-    _registry_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for writer in _registry.values():
-        writer.after_fork_in_child()
-    _registry_lock.release()
-
-
-def _write_at_exit() -> None:
-    for writer in list(_registry.values()):
-        writer.write_at_exit()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-atexit.register(_write_at_exit)

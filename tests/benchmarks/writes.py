@@ -50,9 +50,9 @@ def _per_second(write: object) -> float:
 def _reports() -> float:
     with programs.task_database("sqlite") as url:
         store = Store(programs.open_engine(url))
-        task = store.task("hot")
-        assert task is not None
-        found = _per_second(lambda number: store.report([Report(task.id, progress=number % 100)], 60))
+        attempt = store.claim("hot", 60)
+        assert attempt is not None
+        found = _per_second(lambda number: store.report([Report(*attempt.key, progress=number % 100)], 60))
         store.close()
         return found
 

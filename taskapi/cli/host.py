@@ -1,0 +1,60 @@
+"""`flask taskapi …`: the commands of an application that exists already."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from ..database import schema
+from ..state import current
+
+MIGRATION = '''"""The tables of taskapi, version {version}."""
+
+from alembic import op
+
+from taskapi import migrations
+
+revision = "{revision}"
+down_revision = {down_revision!r}
+branch_labels = None
+depends_on = None
+
+
+def upgrade():
+    migrations.upgrade(op, version={version})
+
+
+def downgrade():
+    migrations.downgrade(op, version={before})
+'''
+
+group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
+
+
+@group.command()
+def upgrade() -> None:
+    """Bring the tables up to date, where Alembic does not keep them."""
+    schema.upgrade_tables(current().store.engine)
+    click.echo(f"The tables of taskapi are at version {schema.VERSION}.")
+
+
+@group.command()
+@click.option("--message", default="tables of taskapi", show_default=True, help="What the file is called.")
+def migration(message: str) -> None:
+    """Write a revision of this application's own Alembic history that brings the tables."""
+    if "migrate" not in current_app.extensions:
+        raise click.ClickException("This application has no Flask-Migrate: `flask taskapi upgrade` does it.")
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
+    revision = secrets.token_hex(6)
+    text = MIGRATION.format(
+        version=schema.VERSION, before=0, revision=revision, down_revision=script.get_current_head()
+    )
+    path = Path(script.versions) / f"{revision}_{message.replace(' ', '_')}.py"
+    path.write_text(text)
+    click.echo(f"{path}: `flask db upgrade` brings the tables.")
