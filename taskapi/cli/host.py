@@ -14,9 +14,8 @@ from ..state import current
 
 MIGRATION = '''"""The tables of taskapi, version {version}."""
 
+import taskapi.migrations
 from alembic import op
-
-from taskapi import migrations
 
 revision = "{revision}"
 down_revision = {down_revision!r}
@@ -25,11 +24,11 @@ depends_on = None
 
 
 def upgrade():
-    migrations.upgrade(op, version={version})
+    taskapi.migrations.upgrade(op, version={version})
 
 
 def downgrade():
-    migrations.downgrade(op, version={before})
+    taskapi.migrations.downgrade(op, version={before})
 '''
 
 group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
