@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import pytest
 import sqlalchemy as sa
+from clusters import MISSING, PROGRAMS, Cluster
 from conftest import open_engine, sqlite_file
 from harness import ROOT, Server, environment, insert, row, update, wait_until
 
+from taskapi.database import schema
 from taskapi.database.store import Store
 
 Start = Callable[..., Server]
@@ -217,3 +219,179 @@ def test_a_worker_reports_into_the_file_that_is_there(embedded: Embedded) -> Non
     store.close()
 
     assert set(content(embedded.file)) == {"a", "c"}
+
+
+# What is wrong with a database, for its operator.
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Cluster]:
+    """A PostgreSQL that asks for passwords, with a role that may do nothing and databases of every kind."""
+    if PROGRAMS is None:
+        pytest.skip(MISSING)
+    cluster = Cluster()
+    rules = cluster.data / "pg_hba.conf"
+    rules.write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+    for statement in (
+        "SELECT pg_reload_conf()",
+        f"CREATE ROLE guarded LOGIN PASSWORD '{PASSWORD}'",
+        "CREATE ROLE poor LOGIN",
+        "CREATE DATABASE empty",
+        "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'",
+        "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'",
+    ):
+        cluster.query(statement)
+    upgrade(cluster.url())
+    yield cluster
+    cluster.close()
+
+
+def upgrade(url: str) -> None:
+    engine = open_engine(url)
+    schema.upgrade(engine)
+    engine.dispose()
+
+
+class Wrong(NamedTuple):
+    """A URL with one thing wrong, `{port}` being the cluster's, and what the operator is told."""
+
+    url: str
+    place: str
+    reason: str
+
+
+WRONG = {
+    "host": Wrong(
+        f"postgresql://me:{PASSWORD}@no-such-host.invalid:{{port}}/postgres",
+        'PostgreSQL at no-such-host.invalid:{port}, database "postgres"',
+        "failed to resolve host 'no-such-host.invalid'",
+    ),
+    "port": Wrong(
+        f"postgresql://me:{PASSWORD}@127.0.0.1:1/postgres",
+        'PostgreSQL at 127.0.0.1:1, database "postgres"',
+        "Connection refused",
+    ),
+    "ports": Wrong(
+        f"postgresql://me:{PASSWORD}@/postgres?host=127.0.0.1:1&host=127.0.0.1:2",
+        'PostgreSQL at 127.0.0.1:1, 127.0.0.1:2, database "postgres"',
+        "Connection refused",
+    ),
+    "socket": Wrong(
+        f"postgresql://me:{PASSWORD}@/postgres?host=/no/such/folder",
+        'PostgreSQL at /no/such/folder:5432, database "postgres"',
+        "No such file or directory",
+    ),
+    "database": Wrong(
+        f"postgresql://postgres:{PASSWORD}@127.0.0.1:{{port}}/nope",
+        'PostgreSQL at 127.0.0.1:{port}, database "nope"',
+        'database "nope" does not exist',
+    ),
+    "role": Wrong(
+        f"postgresql://nobody:{PASSWORD}@127.0.0.1:{{port}}/postgres",
+        'PostgreSQL at 127.0.0.1:{port}, database "postgres"',
+        'role "nobody" does not exist',
+    ),
+    "password": Wrong(
+        f"postgresql://guarded:{PASSWORD}er@127.0.0.1:{{port}}/postgres",
+        'PostgreSQL at 127.0.0.1:{port}, database "postgres"',
+        'password authentication failed for user "guarded"',
+    ),
+    "an @ in the password": Wrong(
+        f"postgresql://me:x@{PASSWORD}@127.0.0.1:1/postgres",
+        'PostgreSQL at 127.0.0.1:1, database "postgres"',
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_upgrade_says_in_a_sentence_what_is_wrong_and_where(strict: Cluster, name: str) -> None:
+    wrong = Wrong(*(text.format(port=strict.port) for text in WRONG[name]))
+
+    upgraded = flask(wrong.url, "db", "upgrade")
+
+    assert (upgraded.returncode, upgraded.stdout) == (1, "")
+    [sentence] = upgraded.stderr.splitlines()
+    assert sentence.startswith(f"Error: {wrong.place}: ")
+    assert wrong.reason in sentence
+    assert PASSWORD not in sentence
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_server_logs_what_is_wrong_and_where_and_tells_nobody_else(
+    strict: Cluster, tmp_path: Path, name: str
+) -> None:
+    wrong = Wrong(*(text.format(port=strict.port) for text in WRONG[name]))
+    server = Server(wrong.url, tmp_path / "log", wait=False)
+    wait_until(lambda: server.answers("/healthz"))
+
+    answers = [server.get("/readyz"), server.get("/api/tasks/a/status", 1)]
+    server.close()
+
+    log = server.log.read_text()
+    assert [answer.status for answer in answers] == [503, 503]
+    assert [answer.json["detail"] for answer in answers] == [
+        "The postgresql database does not answer.",
+        "The database does not answer. Try again soon.",
+    ]
+    for beginning in ("not ready: ", "the database does not answer: "):
+        [sentence] = [line for line in log.splitlines() if beginning + wrong.place in line]
+        assert wrong.reason in sentence
+    assert PASSWORD not in log
+    assert "Traceback" not in log
+
+
+def test_missing_grants_are_named_by_upgrade_and_server(strict: Cluster, tmp_path: Path) -> None:
+    url = strict.url().replace("postgres@", "poor@")
+
+    upgraded = flask(url.removesuffix("postgres") + "empty", "db", "upgrade")
+    server = Server(url, tmp_path / "log", wait=False)
+    wait_until(lambda: server.answers("/healthz"))
+    answer = server.get("/api/tasks/a/status", 1)
+    ready = server.get("/readyz")
+    server.close()
+
+    place = f'PostgreSQL at 127.0.0.1:{strict.port}, database "{{}}": '
+    assert upgraded.returncode == 1
+    assert upgraded.stderr == f"Error: {place.format('empty')}permission denied for schema public.\n"
+    assert (answer.status, ready.status) == (503, 503)
+    assert ready.json["detail"] == "The postgresql database does not answer."
+    assert f"{place.format('postgres')}permission denied for table user_tasks." in server.log.read_text()
+
+
+@pytest.mark.parametrize(("database", "encoding"), [("latin", "LATIN1"), ("ascii", "SQL_ASCII")])
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    strict: Cluster, tmp_path: Path, database: str, encoding: str
+) -> None:
+    url = strict.url().removesuffix("postgres") + database
+
+    upgraded = flask(url, "db", "upgrade")
+    server = Server(url, tmp_path / "log", wait=False)
+    wait_until(lambda: server.answers("/healthz"))
+    ready = server.get("/readyz")
+    server.close()
+
+    assert upgraded.returncode == 1
+    [sentence] = upgraded.stderr.splitlines()
+    assert f"The database's encoding is {encoding}, which cannot hold every text" in sentence
+    assert (ready.status, ready.json["detail"]) == (503, "The database's encoding is not UTF-8.")
+
+
+def test_an_sqlite_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a database, but something longer than the hundred bytes of a header" * 2)
+    broken, below = f"sqlite:///{tmp_path}/file", f"sqlite:///{tmp_path}/file/x.db"
+
+    upgraded = [flask(url, "db", "upgrade") for url in (broken, below)]
+    looked = flask(broken, "tasks", "list", "--user", "1")
+    server = Server(below, tmp_path / "log", wait=False)
+    wait_until(lambda: server.answers("/healthz"))
+    ready = server.get("/readyz")
+    server.close()
+
+    assert [(done.returncode, done.stderr) for done in upgraded] == [
+        (1, f"Error: SQLite database {tmp_path}/file: file is not a database.\n"),
+        (1, f"Error: SQLite database {tmp_path}/file/x.db: File exists.\n"),
+    ]
+    assert (looked.returncode, looked.stderr) == (3, upgraded[0].stderr)
+    assert (ready.status, ready.json["detail"]) == (503, "The sqlite database does not answer.")
+    assert "Traceback" not in server.log.read_text()

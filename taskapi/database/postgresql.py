@@ -115,6 +115,8 @@ class Postgresql(Dialect):
                 "keepalives_count": 3,
                 "tcp_user_timeout": 10_000,
                 "application_name": "taskapi",
+                # Whatever the database's own encoding is: by default that, so that SQL_ASCII gives bytes for text.
+                "client_encoding": "utf8",
                 # Behind a transaction pooler the next statement may reach a session that knows nothing of it.
                 "prepare_threshold": None,
             },
@@ -160,9 +162,8 @@ class Postgresql(Dialect):
         """By host, port and database, and the words of libpq or of the server."""
         options = url.get_dialect()().create_connect_args(url)[1]
         words = self._words(url, getattr(error, "orig", None) or error)
-        if url.password:
-            words = words.replace(str(url.password), "***")
-        return f'PostgreSQL at {_servers(options)}, database "{options.get("dbname", "")}": {words}.'
+        place = f'PostgreSQL at {_servers(options)}, database "{options.get("dbname", "")}"'
+        return f"{place}: {_without_secrets(words, options)}."
 
     def _words(self, url: URL, error: Any) -> str:
         """Why, if that can be told without telling what a row holds."""
@@ -185,10 +186,18 @@ def set_up(connection: Any, _record: Any = None) -> None:
 
 
 def _servers(options: Mapping[str, Any]) -> str:
-    """The hosts and ports of libpq's options, which may be several; a password with a bare "@" is part of a host."""
+    """The hosts and ports of libpq's options, which may be several."""
     hosts = str(options.get("host") or "its socket").split(",")
     ports = itertools.cycle(str(options.get("port") or 5432).split(","))
     return ", ".join(f"{host.rpartition('@')[2]}:{port}" for host, port in zip(hosts, ports, strict=False))
+
+
+def _without_secrets(words: str, options: Mapping[str, Any]) -> str:
+    """What libpq says, without a password; the end of one that has a bare "@" in it is part of a host's name."""
+    ends = [host.rpartition("@")[0] for host in str(options.get("host", "")).split(",")]
+    for secret in filter(None, [options.get("password"), *ends]):
+        words = words.replace(str(secret), "***")
+    return words
 
 
 @lru_cache
