@@ -20,6 +20,7 @@ from harness import ROOT, Server, environment, insert, row, update, wait_until
 
 from taskapi.database import schema
 from taskapi.database.store import Store
+from taskapi.progress.rows import new_row
 
 Start = Callable[..., Server]
 
@@ -212,10 +213,10 @@ def test_a_link_that_is_led_elsewhere_is_followed(tmp_path: Path) -> None:
 
 def test_a_worker_reports_into_the_file_that_is_there(embedded: Embedded) -> None:
     store = Store(open_engine(f"sqlite:///{embedded.file}"))
-    store.create({"task_id": "b", "user_id": 1})
+    store.create(new_row(task_id="b", user_id=1))
 
     put_back(embedded)
-    store.create({"task_id": "c", "user_id": 1})
+    store.create(new_row(task_id="c", user_id=1))
     store.close()
 
     assert set(content(embedded.file)) == {"a", "c"}

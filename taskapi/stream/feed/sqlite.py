@@ -28,14 +28,12 @@ class SqliteFeed(Feed):
 
     def _watch(self) -> None:
         url = self._store.engine.url
-        with (
-            contextlib.closing(self._store.dialect.open_reader(url)) as connection,
-            DatabaseFiles(str(url.database)) as files,
-        ):
+        with contextlib.closing(self._store.dialect.open_reader(url)) as connection:
             self.connected = True
             while True:
                 self._wanted.wait()
-                self._follow(connection, files)
+                with DatabaseFiles(str(url.database)) as files:  # of which the kernel grants a user a hundred or so
+                    self._follow(connection, files)
 
     def _follow(self, connection: FileConnection, files: DatabaseFiles) -> None:
         version, revision = None, _last_revision(connection)
