@@ -19,8 +19,8 @@ MODULES = {
 # What each module may import of taskapi. An import within a function counts like any other.
 MAY_IMPORT = {
     "": {"auth.identity", "extension", "standalone"},
-    "standalone": {"auth.identity", "auth.jwt", "cli", "config", "database.connections", "database.schema",
-                   "errors", "extension", "state"},
+    "standalone": {"auth.identity", "auth.jwt", "cli", "config", "database.connections", "database.schema", "errors",
+                   "extension", "state"},
     "extension": {"api.events", "api.health", "api.metrics", "api.tasks", "auth.identity", "auth.jwt", "background",
                   "cli.host", "config", "database.connections", "database.store", "errors", "hosting", "progress.rows",
                   "site.docs", "site.page", "state", "stream.broadcaster", "stream.hub", "transaction"},

@@ -88,9 +88,12 @@ def overtake(self, task_id):
 
 @app.task(acks_late=True, reject_on_worker_lost=True)
 def survive(task_id):
+    killed, seen = pathlib.Path("killed"), pathlib.Path("seen")
     with progress.run(task_id) as task:
+        while killed.exists() and not seen.exists():
+            time.sleep(0.01)
         for item in task.track(range(30)):
-            if item == 20 and not pathlib.Path("killed").exists():
+            if item == 20 and not killed.exists():
                 task.stage(f"process {{os.getpid()}}")
                 time.sleep(600)
 """
@@ -259,10 +262,11 @@ def test_what_celery_delivers_again_after_a_kill_begins_anew(queue: Queue, serve
     (queue.folder / "killed").touch()
     os.kill(int(shown[-1]["stage"].split()[1]), signal.SIGKILL)
     restarted = mine.next().json
+    (queue.folder / "seen").touch()
     wait_until(lambda: row(engine, task_id)["status"] == "completed", 60)
 
-    assert (restarted["status"], restarted["completed_items"], restarted["progress"]) == ("starting", 0, 0)
-    assert (restarted["stage"], restarted["total_items"]) == (None, 30)
+    assert restarted["status"] in ("starting", "running")
+    assert (restarted["completed_items"], restarted["progress"], restarted["stage"]) == (0, 0, None)
     task = row(engine, task_id)
     assert (task["completed_items"], task["total_items"], task["attempt"]) == (30, 30, 2)
 

@@ -184,12 +184,12 @@ class Run:
 
 
 def own_line(error: BaseException) -> str:
-    """The line that a traceback ends with: the exception's name and the first line of what it says."""
-    name = type(error).__qualname__
-    if type(error).__module__ not in ("builtins", "__main__"):
-        name = f"{type(error).__module__}.{name}"
-    said = str(traceback.TracebackException(type(error), error, None)).strip()  # str(error) may raise
-    line = values.text("result_message", f"{name}: {said.splitlines()[0]}" if said else name)
+    """The line that a traceback ends with: the exception's name, and the first line of what it says."""
+    found = traceback.TracebackException(type(error), error, None)
+    found.__notes__ = None
+    *_, last = found.format_exception_only()
+    name, _, said = last.strip().partition(": ")
+    line = values.text("result_message", f"{name}: {said.strip().splitlines()[0]}" if said else name.removesuffix(":"))
     return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1] + "…"
 
 
