@@ -19,8 +19,7 @@ from conftest import open_engine, sqlite_file
 from harness import ROOT, Server, environment, insert, row, update, wait_until
 
 from taskapi.database import schema
-from taskapi.database.store import Store
-from taskapi.progress.rows import new_row
+from taskapi.progress import Progress
 
 Start = Callable[..., Server]
 
@@ -212,12 +211,11 @@ def test_a_link_that_is_led_elsewhere_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_worker_reports_into_the_file_that_is_there(embedded: Embedded) -> None:
-    store = Store(open_engine(f"sqlite:///{embedded.file}"))
-    store.create(new_row(task_id="b", user_id=1))
+    progress = Progress(f"sqlite:///{embedded.file}")
+    progress.create(user_id=1, task_id="b")
 
     put_back(embedded)
-    store.create(new_row(task_id="c", user_id=1))
-    store.close()
+    progress.create(user_id=1, task_id="c")
 
     assert set(content(embedded.file)) == {"a", "c"}
 

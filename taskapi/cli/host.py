@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from flask import current_app
 from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
 from ..state import current
@@ -37,7 +38,13 @@ group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
 @group.command()
 def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
-    schema.upgrade_tables(current().store.engine)
+    store = current().store
+    try:
+        schema.upgrade_tables(store.engine)
+    except SQLAlchemyError as error:
+        raise click.ClickException(store.explain(error)) from None
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
     click.echo(f"The tables of taskapi are at version {schema.VERSION}.")
 
 

@@ -114,11 +114,9 @@ def upgrade_embedded(store: Store) -> None:
 
 
 def _is_an_applications(engine: Engine) -> bool:
-    try:
-        tables = set(sa.inspect(engine).get_table_names())
-    except SQLAlchemyError:
-        return False  # there is no file yet
-    return not tables <= {*TABLES, "alembic_version"}
+    if not Path(str(engine.url.database)).exists():
+        return False
+    return not set(sa.inspect(engine).get_table_names()) <= {*TABLES, "alembic_version"}
 
 
 class Trouble(NamedTuple):
