@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from . import maintenance, servers
+from .database import schema
 from .database.store import Store
 from .stream.broadcaster import Broadcaster
 
@@ -22,21 +25,22 @@ LOOK_SECONDS = 1.0
 
 
 class Background:
-    """One application's, in this process."""
+    """One application's, in this process. The schema of an embedded database that it owns is kept up to date."""
 
-    def __init__(self, store: Store, broadcaster: Broadcaster, lease: float) -> None:
+    def __init__(self, store: Store, broadcaster: Broadcaster, lease: float, *, owns_schema: bool) -> None:
         self._store = store
         self._broadcaster = broadcaster
         self._lease = lease
+        self._owns_schema = owns_schema
         self._lock = threading.Lock()
         self._process = 0
 
     def start(self) -> None:
-        """Start what is to run; again does nothing."""
+        """Start what is to run; again does nothing, unless the database could not be brought up to date before."""
         if self._process == os.getpid():
             return
         with self._lock:
-            if self._process == os.getpid():
+            if self._process == os.getpid() or not self._is_up_to_date():
                 return
             self._process = os.getpid()
         _insist_on_cooperative_psycopg()
@@ -45,6 +49,15 @@ class Background:
         _in_background(maintenance.run, self._store, self._lease)
         if (worker := servers.gunicorn_worker()) is not None:
             _in_background(_say_bye_when_told_to_stop, worker, self._broadcaster)
+
+    def _is_up_to_date(self) -> bool:
+        try:
+            if self._owns_schema:
+                schema.upgrade_embedded(self._store)
+        except SQLAlchemyError as error:
+            log.error("the database cannot be brought up to date: %s", self._store.explain(error))  # noqa: TRY400
+            return False
+        return True
 
 
 def _in_background(function: Callable[..., None], *arguments: Any) -> None:

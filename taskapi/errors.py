@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import orjson
@@ -75,11 +75,20 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return response
 
 
-def handle(app: Flask | Blueprint) -> None:
-    """Answer every error of an application, or of a blueprint's views, with a problem."""
+def handle(app: Flask | Blueprint, explain: Callable[[SQLAlchemyError], str]) -> None:
+    """Answer every error of an application, or of a blueprint's views, with a problem.
+
+    `explain` says of a database's error what the operator should know.
+    """
+
+    def database(error: SQLAlchemyError) -> Response:
+        # Not the error's own text, which may hold the statement and its values.
+        log.error("the database does not answer: %s", explain(error))
+        return _expected(UnavailableError("The database does not answer. Try again soon."))
+
     app.register_error_handler(TaskApiError, _expected)
     app.register_error_handler(HTTPException, http)
-    app.register_error_handler(SQLAlchemyError, _database)
+    app.register_error_handler(SQLAlchemyError, database)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -91,12 +100,6 @@ def http(error: HTTPException) -> Response:
     """The problem for an error of Werkzeug's or Flask's."""
     kept = {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}
     return problem(error.code or 500, error.description or "", kept)
-
-
-def _database(error: SQLAlchemyError) -> Response:
-    # The kind alone: an error's text may hold the statement, its values and the address.
-    log.error("the database does not answer: %s", type(error).__name__)
-    return _expected(UnavailableError("The database does not answer. Try again soon."))
 
 
 def _unexpected(error: Exception) -> Response:

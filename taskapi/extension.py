@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Flask, Response, current_app, request, url_for
 from markupsafe import Markup
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
 from . import config, errors, hosting
@@ -104,7 +105,8 @@ class TaskAPI:
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _derived_key(app)
-        return make_state(settings, self._engine(settings), identify_by(app, settings, self.rules), self.rules, key)
+        identify = identify_by(app, settings, self.rules)
+        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
 
     def _engine(self, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""
@@ -123,7 +125,7 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     for name, part in wanted.items():
         if settings[name]:
             ours.register_blueprint(part, url_prefix=site_prefix)
-    errors.handle(ours)
+    errors.handle(ours, explain)
 
     return ours
 
@@ -150,14 +152,25 @@ def _exempt_tickets(app: Flask) -> None:
             protection.exempt(view)
 
 
+def explain(error: SQLAlchemyError) -> str:
+    """What went wrong with the current application's database."""
+    return current().store.explain(error)
+
+
 def make_state(
-    settings: dict[str, Any], engine: Engine, identify: Callable[[], Identity], rules: Rules, ticket_key: str
+    settings: dict[str, Any],
+    engine: Engine,
+    identify: Callable[[], Identity],
+    rules: Rules,
+    ticket_key: str,
+    *,
+    owns_schema: bool,
 ) -> State:
     """Put the parts of one application together."""
     store = Store(engine)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
-    background = Background(store, broadcaster, settings["LEASE_SECONDS"])
+    background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
     return State(settings, store, broadcaster, background, identify, rules, ticket_key)
 
 

@@ -25,7 +25,7 @@ def run(store: Store, lease: float) -> None:
         try:
             reap(store)
         except SQLAlchemyError as error:
-            log.warning("abandoned tasks cannot be closed now: %s", type(error).__name__)
+            log.warning("abandoned tasks cannot be closed now: %s", store.explain(error))
             _wait_for_database(store)
             time.sleep(lease)
 

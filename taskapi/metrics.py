@@ -10,13 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # The kinds whose counts stay true when their process is gone. Those of all the dead are kept in one file of each.
@@ -33,8 +34,21 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     with _locked(Path(_folder)) as folder:
         _bury_the_dead(folder, os.getpid())
-        MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+        registry.register(_Files(folder))
         return generate_latest(registry)
+
+
+class _Files(Collector):
+    """The files of a folder, but for those that a process has only just made: they are empty yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """The sums."""
+        files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
 
 
 def _live(folder: Path) -> None:

@@ -38,14 +38,14 @@ def build(settings: Mapping[str, Any]) -> Flask:
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
     if loaded["CORS_ORIGINS"]:
         _allow_origins(app, loaded["CORS_ORIGINS"])
-    errors.handle(app)
+    errors.handle(app, extension.explain)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
     app.before_request(extension.beginner(API))
     cli.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
-    state = extension.make_state(loaded, open_engine(loaded["DATABASE_URL"]), identify, Rules(), ticket_key)
-    schema.upgrade_if_ours(state.store.engine)
+    engine = open_engine(loaded["DATABASE_URL"])
+    state = extension.make_state(loaded, engine, identify, Rules(), ticket_key, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 

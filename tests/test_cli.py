@@ -493,12 +493,13 @@ def test_a_fresh_postgresql_is_ready_after_db_upgrade(empty_schema: str) -> None
 
 @pytest.mark.parametrize("arguments", [("watch", "t"), ("prune", "--days", "1")], ids=" ".join)
 def test_a_database_that_does_not_answer_is_a_sentence(arguments: tuple[str, ...]) -> None:
-    settings = environment(f"postgresql://me:hidden@127.0.0.1:{free_port()}/nix")
+    port = free_port()
+    settings = environment(f"postgresql://me:hidden@127.0.0.1:{port}/nix")
 
     refused = run_with(settings, "tasks", *arguments)
 
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert refused.stderr == "Error: The postgresql database does not answer.\n"
+    assert refused.stderr == f'Error: PostgreSQL at 127.0.0.1:{port}, database "nix": Connection refused.\n'
 
 
 # settings

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask, abort
 from flask.testing import FlaskClient
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from taskapi import errors
+from taskapi.database.connections import dialect_of
 
 SECRET = "SELECT password FROM users -- hunter2"
 
@@ -19,7 +21,8 @@ SECRET = "SELECT password FROM users -- hunter2"
 def client() -> FlaskClient:
     """A client of an application of which every route goes wrong in its own way."""
     app = Flask(__name__)
-    errors.handle(app)
+    url = make_url(f"postgresql+psycopg://me:{SECRET}@127.0.0.1/taskapi")
+    errors.handle(app, lambda error: dialect_of(url).explain(url, error))
     raised = {
         "bad": errors.BadParameterError("skip must be a number."),
         "unauthorized": errors.UnauthorizedError("This needs a token."),

@@ -24,7 +24,9 @@ only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 def metric(server: Server, name: str) -> float:
     """A metric's value, by its name with labels as Prometheus prints it."""
-    text = server.get("/metrics").body.decode()
+    answer = server.get("/metrics")
+    assert answer.status == 200
+    text = answer.body.decode()
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
@@ -216,6 +218,19 @@ def test_counts_of_the_dead_are_kept_in_one_file_and_no_sum_ever_steps_back(
     assert seen == sorted(seen)
     assert len(list(folder.glob("counter_*.db"))) <= 5
     assert len(list(folder.iterdir())) < 30
+
+
+@only_sqlite
+def test_a_file_that_has_only_just_been_made_is_no_error(
+    start_server: Start, engine: sa.Engine, folder: Path, variables: dict[str, str]
+) -> None:
+    insert(engine, "a")
+    server = start_server(variables=variables)
+    open_streams(server, 2)
+
+    (folder / "counter_1.db").touch()
+
+    assert metric(server, "taskapi_frames_sent_total") == 2
 
 
 @only_sqlite

@@ -570,7 +570,9 @@ def migrate(fresh_engine: sa.Engine) -> Iterator[Callable[..., None]]:
 def fresh_engine(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[sa.Engine]:
     """An empty database of the test's own, of the same kind as `database_url`."""
     if database_url.startswith("sqlite"):
-        engine = open_engine(make_url(f"sqlite:///{tmp_path}/fresh.db"))
+        url = make_url(f"sqlite:///{tmp_path}/fresh.db")
+        dialect_of(url).prepare_file(url)
+        engine = open_engine(url)
         yield engine
         engine.dispose()
         return
@@ -617,7 +619,6 @@ def test_a_downgrade_leaves_nothing_and_an_upgrade_works_again(
 def test_version_2_and_back_keeps_the_rows_and_the_order_of_their_revisions(
     fresh_engine: sa.Engine, migrate: Callable[..., None]
 ) -> None:
-    migrate("downgrade", "base") if version(fresh_engine) else None
     migrate("upgrade", "0001")
     for name in "abc":
         insert(fresh_engine, name)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Blueprint, Response
 
 from ..database import schema
 from ..errors import UnavailableError
 from ..state import current
+
+log = logging.getLogger(__name__)
 
 bp = Blueprint("health", __name__)
 
@@ -21,7 +25,8 @@ def healthz() -> Response:
 def readyz() -> Response:
     """The database answers, its schema is the one of this version, and the change feed works."""
     if trouble := schema.trouble(current().store):
-        raise UnavailableError(trouble)
+        log.error("not ready: %s", trouble.cause)
+        raise UnavailableError(trouble.public)
     if not current().broadcaster.is_connected:
         raise UnavailableError("The change feed is not connected: open bars move late.")
     return _ok()

@@ -44,11 +44,9 @@ class TaskGroup(AppGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             trouble = schema.trouble(current().store)
-            if trouble is None:
-                raise
-            raise CannotTellError(trouble) from None
+            raise CannotTellError(trouble.cause if trouble else current().store.explain(error)) from None
         except click.UsageError as error:
             error.show()
             raise SystemExit(CANNOT_TELL) from None

@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 from flask import current_app
 from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
 from ..state import current
 
 MIGRATION = '''"""The tables of taskapi, version {version}."""
 
+import taskapi.migrations
 from alembic import op
-
-from taskapi import migrations
 
 revision = "{revision}"
 down_revision = {down_revision!r}
@@ -25,11 +25,11 @@ depends_on = None
 
 
 def upgrade():
-    migrations.upgrade(op, version={version})
+    taskapi.migrations.upgrade(op, version={version})
 
 
 def downgrade():
-    migrations.downgrade(op, version={before})
+    taskapi.migrations.downgrade(op, version={before})
 '''
 
 group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
@@ -38,7 +38,13 @@ group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
 @group.command()
 def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
-    schema.upgrade_tables(current().store.engine)
+    store = current().store
+    try:
+        schema.upgrade_tables(store.engine)
+    except SQLAlchemyError as error:
+        raise click.ClickException(store.explain(error)) from None
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
     click.echo(f"The tables of taskapi are at version {schema.VERSION}.")
 
 

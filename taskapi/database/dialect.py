@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from .statements import Statements
 
@@ -17,7 +18,7 @@ class Dialect(ABC):
     name: str
     # SQLAlchemy's name of the driver that we know.
     drivername: str
-    # Whether the database is a file of this machine, which is made and brought up to date by whoever comes first.
+    # Whether the database is a file of this machine, which the server and the helper make and bring up to date.
     is_embedded: bool
     statements: Statements
 
@@ -34,6 +35,10 @@ class Dialect(ABC):
         """A new connection of the driver, in autocommit mode, for statements that only read."""
 
     @abstractmethod
+    def is_current(self, connection: Any) -> bool:
+        """Whether a connection of `open_reader` still leads to the database that others see."""
+
+    @abstractmethod
     def statement_for_driver(self, statement: str) -> str:
         """A statement whose parameters are written `:name`, as the driver wants them."""
 
@@ -42,5 +47,13 @@ class Dialect(ABC):
         """A list of numbers as one parameter."""
 
     @abstractmethod
-    def prepare_file(self, engine: Engine) -> None:
-        """Set up what stays with an embedded database, before its schema is made."""
+    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+        """Whether the database answered that it has no such table."""
+
+    @abstractmethod
+    def explain(self, url: URL, error: Exception) -> str:
+        """What went wrong where, in a sentence for the operator: without statements, values of rows or passwords."""
+
+    @abstractmethod
+    def prepare_file(self, url: URL) -> None:
+        """Make an embedded database's file, if there is none; nothing else does. Raises `SQLAlchemyError`."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 
 from .dialect import Dialect
 from .statements import SNAPSHOT, Statements
@@ -20,6 +22,12 @@ CHANNEL = "user_tasks"
 ANSWER_SECONDS = 10.0
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
+
+UNDEFINED_TABLE = "42P01"
+# The classes of errors (PostgreSQL, appendix A) whose messages name roles, tables and resources, but no values.
+TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
+# What libpq says before the reason.
+CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
 
 STATEMENTS = Statements(
     by_ids=f"""
@@ -36,6 +44,8 @@ STATEMENTS = Statements(
             AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision""",
     clock="""
         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
+    encoding="""
+        SHOW server_encoding""",
     first_expired="""
         SELECT 1 FROM user_tasks
         WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp() LIMIT 1""",
@@ -105,6 +115,8 @@ class Postgresql(Dialect):
                 "keepalives_count": 3,
                 "tcp_user_timeout": 10_000,
                 "application_name": "taskapi",
+                # Whatever the database's own encoding is: by default that, so that SQL_ASCII gives bytes for text.
+                "client_encoding": "utf8",
                 # Behind a transaction pooler the next statement may reach a session that knows nothing of it.
                 "prepare_threshold": None,
             },
@@ -130,6 +142,10 @@ class Postgresql(Dialect):
         connection.wait = lambda exchange, **options: wait(exchange, **{"timeout": ANSWER_SECONDS, **options})
         return connection
 
+    def is_current(self, _connection: Any) -> bool:
+        """Always: one that has lost its server says so itself."""
+        return True
+
     def statement_for_driver(self, statement: str) -> str:
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)
@@ -138,7 +154,28 @@ class Postgresql(Dialect):
         """As an array."""
         return list(numbers)
 
-    def prepare_file(self, _engine: Engine) -> None:
+    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+        """By its code."""
+        return getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE
+
+    def explain(self, url: URL, error: Exception) -> str:
+        """By host, port and database, and the words of libpq or of the server."""
+        options = url.get_dialect()().create_connect_args(url)[1]
+        words = self._words(url, getattr(error, "orig", None) or error)
+        place = f'PostgreSQL at {_servers(options)}, database "{options.get("dbname", "")}"'
+        return f"{place}: {_without_secrets(words, options)}."
+
+    def _words(self, url: URL, error: Any) -> str:
+        """Why, if that can be told without telling what a row holds."""
+        code = getattr(error, "sqlstate", None)
+        if code is not None and code[:2] in TOLD:
+            return str(error.diag.message_primary)
+        is_of_connection = isinstance(error, (url.get_dialect().import_dbapi().OperationalError, TimeoutError))
+        if code is None and is_of_connection:
+            return CONNECTING.sub("", str(error).partition("\n")[0]).removesuffix(".")
+        return type(error).__name__
+
+    def prepare_file(self, _url: URL) -> None:
         """There is no file of ours."""
 
 
@@ -146,6 +183,21 @@ def set_up(connection: Any, _record: Any = None) -> None:
     """Prepare a new connection."""
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
+
+
+def _servers(options: Mapping[str, Any]) -> str:
+    """The hosts and ports of libpq's options, which may be several."""
+    hosts = str(options.get("host") or "its socket").split(",")
+    ports = itertools.cycle(str(options.get("port") or 5432).split(","))
+    return ", ".join(f"{host.rpartition('@')[2]}:{port}" for host, port in zip(hosts, ports, strict=False))
+
+
+def _without_secrets(words: str, options: Mapping[str, Any]) -> str:
+    """What libpq says, without a password; the end of one that has a bare "@" in it is part of a host's name."""
+    ends = [host.rpartition("@")[0] for host in str(options.get("host", "")).split(",")]
+    for secret in filter(None, [options.get("password"), *ends]):
+        words = words.replace(str(secret), "***")
+    return words
 
 
 @lru_cache

@@ -75,9 +75,11 @@ class Reader:
 
     def _kept(self, idle: list[Any]) -> Any:
         try:
-            return idle.pop()
+            while not self._dialect.is_current(connection := idle.pop()):
+                connection.close()
         except IndexError:
             return None
+        return connection
 
     def _let_go(self, connection: Any, error: BaseException) -> bool:
         """Close a connection on which something went wrong; whether it was dead."""

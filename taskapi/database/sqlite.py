@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,9 +12,10 @@ from typing import Any
 import orjson
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyError
 
 from .dialect import Dialect
+from .embedded import FileConnection, open_file
 from .statements import SNAPSHOT, Statements
 
 # How long a writer waits for another one, in seconds.
@@ -50,6 +52,8 @@ STATEMENTS = Statements(
     clock="""
         SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000
             + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000""",
+    encoding="""
+        SELECT 'UTF8'""",
     first_expired="""
         SELECT 1 FROM user_tasks
         WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now') LIMIT 1""",
@@ -108,29 +112,30 @@ class Sqlite(Dialect):
     is_embedded = True
     statements = STATEMENTS
 
-    def engine_options(self, _url: URL) -> dict[str, Any]:
-        """A short wait inside SQLite; the long one is ours."""
-        return {"connect_args": {"timeout": READ_LOCK_TIMEOUT, "check_same_thread": False}}
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        """Every connection comes from one door."""
+        return {"creator": lambda: self.open_reader(url)}
 
     def prepare(self, engine: Engine) -> None:
-        """Let writers take the write lock at once, and wait for it cooperatively."""
+        """Let writers take the write lock at once, and wait for it cooperatively; and write to no file that is gone."""
         if sqlite3.sqlite_version_info < VERSION_NEEDED:
             raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
-        Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-        event.listen(engine, "connect", set_up)
+        event.listen(engine, "checkout", _insist_on_current)
         event.listen(engine, "begin", _begin_immediate)
 
-    def open_reader(self, url: URL) -> sqlite3.Connection:
-        """A connection that begins no transaction of its own."""
-        arguments, options = url.get_dialect()().create_connect_args(url)
-        connect: Any = sqlite3.connect
-        connection: sqlite3.Connection = connect(*arguments, **options | self.engine_options(url)["connect_args"])
+    def open_reader(self, url: URL) -> FileConnection:
+        """A connection that begins no transaction of its own, and makes no file."""
+        connection = open_file(str(url.database), timeout=READ_LOCK_TIMEOUT, check_same_thread=False)
         try:
             set_up(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def is_current(self, connection: FileConnection) -> bool:
+        """Whether its file is neither gone nor replaced."""
+        return connection.is_current
 
     def statement_for_driver(self, statement: str) -> str:
         """As it is."""
@@ -140,20 +145,40 @@ class Sqlite(Dialect):
         """As JSON."""
         return orjson.dumps(list(numbers)).decode()
 
-    def prepare_file(self, engine: Engine) -> None:
-        """Keep a write-ahead log, so that readers and a writer do not wait for each other."""
-        with engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-            driver.rollback()
-            _patiently(driver.execute, "PRAGMA journal_mode = WAL")
+    def prepare_file(self, url: URL) -> None:
+        """Make the file if there is none, with a write-ahead log: readers and a writer do not wait for each other."""
+        path = Path(str(url.database))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.closing(sqlite3.connect(path, timeout=READ_LOCK_TIMEOUT)) as connection:
+                _patiently(connection.execute, "PRAGMA journal_mode = WAL")
+        except (OSError, sqlite3.Error) as error:
+            raise OperationalError("making the file", None, error) from None
+
+    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+        """SQLite has one code for all that is wrong with a statement."""
+        return str(getattr(error, "orig", "")).startswith("no such table")
+
+    def explain(self, url: URL, error: Exception) -> str:
+        """By the file's name, and SQLite's or the system's own words."""
+        cause = getattr(error, "orig", None) or error
+        if isinstance(cause, sqlite3.OperationalError) and not Path(str(url.database)).exists():
+            return f"There is no database {url.database}."
+        words = cause.strerror if isinstance(cause, OSError) else cause if isinstance(cause, sqlite3.Error) else None
+        return f"SQLite database {url.database}: {words or type(cause).__name__}."
 
 
-def set_up(connection: sqlite3.Connection, _record: Any = None) -> None:
+def set_up(connection: sqlite3.Connection) -> None:
     """Prepare a new connection."""
     connection.isolation_level = None  # transactions are begun by `_begin_immediate`
     # Text that is not UTF-8 (any writer may have put it there) must not break every later read of its row.
     connection.text_factory = lambda data: data.decode(errors="replace")
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _insist_on_current(connection: FileConnection, _record: Any, _proxy: Any) -> None:
+    if not connection.is_current:
+        raise InvalidatePoolError("the database's file is gone or was replaced")
 
 
 def _begin_immediate(connection: Connection) -> None:

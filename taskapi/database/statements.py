@@ -61,6 +61,9 @@ class Statements:
     # The database's clock in microseconds since 1970, of which revisions are made.
     clock: str
 
+    # "UTF8", if the database takes every text.
+    encoding: str
+
     schema_version: str = """
         SELECT version FROM user_tasks_schema"""
 

@@ -89,6 +89,10 @@ class Store:
         self.engine.dispose()
         self.reader.close()
 
+    def explain(self, error: Exception) -> str:
+        """What went wrong, in a sentence for the operator."""
+        return self.dialect.explain(self.engine.url, error)
+
     # What a request asks for.
 
     def task(self, task_id: str) -> Snapshot | None:
@@ -134,6 +138,10 @@ class Store:
     def clock(self) -> int:
         """The database's clock, as revisions are: microseconds since 1970."""
         return int(self._rows(self._sql.clock)[0][0])
+
+    def encoding(self) -> str:
+        """What text the database takes; "UTF8" is all."""
+        return str(self._rows(self._sql.encoding)[0][0])
 
     def schema_version(self) -> int:
         """The version that the tables have; the table that tells it came with version 2."""

@@ -60,8 +60,9 @@ def command(port: int | None, folder: Path | None) -> None:
     The worker makes study decks from the documentation of Python's standard library. Nothing needs to be set up;
     settings, if there are any, are respected. Ctrl-C ends everything that was started.
     """
+    schema.upgrade_embedded(current().store)
     if trouble := schema.trouble(current().store):
-        raise click.ClickException(trouble)
+        raise click.ClickException(trouble.cause)
     token = _token()
     url = f"http://{HOST}:{_choose_port(port)}"
     folder = (folder or Path(current_app.instance_path)).absolute()

@@ -97,7 +97,8 @@ class Writer:
                 if type(getattr(error, "orig", error)).__name__ == "UndefinedTable":
                     raise DatabaseUnavailable("The database has no such table: run `flask db upgrade`.") from error
                 if time.monotonic() + pause > deadline:
-                    raise DatabaseUnavailable(f"The database did not answer for {seconds:g} seconds.") from error
+                    what = f"The database did not answer for {seconds:g} seconds. {self._explain(error)}"
+                    raise DatabaseUnavailable(what) from error
             time.sleep(pause)
         raise AssertionError("pauses never end")
 
@@ -105,10 +106,13 @@ class Writer:
         """The store; an embedded database is brought up to date first, since a worker may come before the server."""
         with self._talking:
             if self._store is None:
-                engine = open_engine(self._url)
-                schema.upgrade_if_ours(engine)
-                self._store = Store(engine)
+                store = Store(open_engine(self._url))
+                schema.upgrade_embedded(store)
+                self._store = store
             return self._store
+
+    def _explain(self, error: Exception) -> str:
+        return dialect_of(self._url).explain(self._url, error)
 
     def start(self, ledger: Ledger) -> None:
         """Keep a task's lease alive from now on; this process will say how it ends."""
@@ -202,7 +206,7 @@ class Writer:
             except Exception as error:
                 unexpected = not isinstance(error, self._outages)
                 log.warning(
-                    "reports are kept: they cannot be written now: %s", type(error).__name__, exc_info=unexpected
+                    "reports are kept: they cannot be written now: %s", self._explain(error), exc_info=unexpected
                 )
                 time.sleep(pause)
         raise AssertionError("pauses never end")
@@ -301,7 +305,7 @@ class Writer:
         try:
             self.ask(lambda _store: self.write(left), EXIT_SECONDS)
         except Exception as error:
-            log.error("reports are lost: the database did not take them at the end: %s", type(error).__name__)  # noqa: TRY400
+            log.error("reports are lost: the database did not take them at the end: %s", self._explain(error))  # noqa: TRY400
 
     def before_fork(self) -> None:
         """Leave no SQLite connection open in a fork.

@@ -184,7 +184,7 @@ class Broadcaster:
         except Exception as error:  # whatever it is: if this thread ended, every bar would stand still
             unexpected = not isinstance(error, SQLAlchemyError)
             if unexpected or not self._failed:
-                log.warning("changed tasks cannot be read: %s", type(error).__name__, exc_info=unexpected)
+                log.warning("changed tasks cannot be read: %s", self._store.explain(error), exc_info=unexpected)
             self._failed = True
             time.sleep(RETRY_SECONDS)
             self._wake.set()

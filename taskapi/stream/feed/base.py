@@ -74,7 +74,7 @@ class Feed(ABC):
             except Exception as error:  # whatever it is: if this thread ended, every bar would move late
                 unexpected = not isinstance(error, self.outages)
                 if self.connected or unexpected:
-                    log.warning("the change feed is interrupted: %s", type(error).__name__, exc_info=unexpected)
+                    log.warning("the change feed is interrupted: %s", self._store.explain(error), exc_info=unexpected)
                 self.connected = False
             time.sleep(RETRY_SECONDS)
 

@@ -8,6 +8,7 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ...database.embedded import FileConnection
 from ...database.sqlite import CHANGED_SINCE, LAST_REVISION
 from .base import Feed
 from .files import DatabaseFiles
@@ -27,20 +28,20 @@ class SqliteFeed(Feed):
 
     def _watch(self) -> None:
         url = self._store.engine.url
-        with (
-            contextlib.closing(self._store.dialect.open_reader(url)) as connection,
-            DatabaseFiles(str(url.database)) as files,
-        ):
+        with contextlib.closing(self._store.dialect.open_reader(url)) as connection:
             self.connected = True
             while True:
                 self._wanted.wait()
-                self._follow(connection, files)
+                with DatabaseFiles(str(url.database)) as files:  # of which the kernel grants a user a hundred or so
+                    self._follow(connection, files)
 
-    def _follow(self, connection: sqlite3.Connection, files: DatabaseFiles) -> None:
+    def _follow(self, connection: FileConnection, files: DatabaseFiles) -> None:
         version, revision = None, _last_revision(connection)
         written, pause = False, COMMIT_SECONDS
         self._listener.gap()  # nobody looked until now
         while self._wanted.is_set():
+            if not connection.is_current:
+                raise sqlite3.OperationalError("the database's file is gone or was replaced")
             current = connection.execute("PRAGMA data_version").fetchone()
             if current != version:
                 version, revision, pause = current, self._tell(connection, revision), COMMIT_SECONDS
@@ -52,7 +53,7 @@ class SqliteFeed(Feed):
                 written = files.wait(pause)
                 pause = COMMIT_SECONDS if written else min(4 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _tell(self, connection: sqlite3.Connection, revision: int) -> int:
+    def _tell(self, connection: FileConnection, revision: int) -> int:
         changes = connection.execute(CHANGED_SINCE, {"revision": revision}).fetchall()
         if changes:
             self._listener.changed((task, user) for task, user, _ in changes)
@@ -63,5 +64,5 @@ class SqliteFeed(Feed):
         return last
 
 
-def _last_revision(connection: sqlite3.Connection) -> int:
+def _last_revision(connection: FileConnection) -> int:
     return int(connection.execute(LAST_REVISION).fetchone()[0])
