@@ -244,10 +244,16 @@ class Broadcaster:
         since = now - int(seconds * MICROSECONDS) - late
         keys = self._store.keys_of_users(users, since) if users else []
         changed |= {key.id: key.user_id for key in keys if self._hub.is_news(*key)}
-        for user_id in users if went_back else ():  # rows that are unknown here may be back as well
-            changed |= {task.id: user_id for task in self._store.active_of(user_id)}
+        if went_back:
+            changed |= self._back_in_life(users)
         self._hub.forget_ended(now - 2 * late - int(seconds * MICROSECONDS))
         self._read_soon(changed)
+
+    def _back_in_life(self, users: Iterable[int]) -> dict[int, int]:
+        """After a restore: tasks that had ended, or were unknown here, may be active again."""
+        active = {task.id: user for user in users for task in self._store.active_of(user)}
+        self._hub.start_over(active)
+        return active
 
     def _keys(self, known: Iterable[int], start: int) -> list[Any]:
         return self._store.keys_of_ids(itertools.islice(known, start, start + KEYS_BATCH))
