@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
 import sqlalchemy as sa
 
-from taskapi.progress import Progress
+if TYPE_CHECKING:  # what another machine's process runs of this needs no taskapi
+    from taskapi.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 KEY = secrets.token_urlsafe(48)

@@ -576,7 +576,7 @@ def test_behind_nginx_a_bar_outlives_ten_seconds_without_a_server(
 ) -> None:
     insert(engine, "a", USER, status="running", progress=5)
     first = start_server()
-    nginx = Nginx(first.port, tmp_path)
+    nginx = Nginx(f"127.0.0.1:{first.port}", tmp_path)
     context = browser.new_context()
     tab = Visit(context.new_page(), first)
     tab.origin = f"http://127.0.0.1:{nginx.port}"

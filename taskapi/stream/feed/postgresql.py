@@ -49,7 +49,7 @@ class PostgresqlFeed(Feed):
             now = time.monotonic()
             if heard >= sent and now - sent > CANARY_INTERVAL_SECONDS:
                 sent = now
-                connection.execute(CANARY)
+                self._store.reader.rows(CANARY, {})  # over another connection, as everybody's notifications come
             elif heard < sent and now - sent > CANARY_SECONDS:
                 log.error("notifications do not arrive; is there a transaction pooler before PostgreSQL?")
                 raise psycopg.OperationalError("the canary did not come back")
