@@ -41,7 +41,8 @@ STATEMENTS = Statements(
         UNION
         SELECT id, user_id, revision FROM user_tasks
         WHERE user_id = ANY(:user_ids)
-            AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision""",
+            AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision
+        ORDER BY revision DESC LIMIT :most""",
     clock="""
         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
     encoding="""

@@ -48,7 +48,8 @@ STATEMENTS = Statements(
         SELECT id, user_id, revision FROM user_tasks
         WHERE user_id IN (SELECT value FROM json_each(:user_ids))
             AND created_at > strftime('%Y-%m-%dT%H:%M:%fZ', :revision / 1000000, 'unixepoch')
-            AND revision > :revision""",
+            AND revision > :revision
+        ORDER BY revision DESC LIMIT :most""",
     clock="""
         SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000
             + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000""",

@@ -18,6 +18,7 @@ from .sqlite import MemoryReader
 # a client says.
 ACTIVE_AT_MOST = 1000
 MISSED_AT_MOST = 1000
+KEYS_AT_MOST = 5000
 PRUNE_BATCH = 500
 
 
@@ -131,8 +132,11 @@ class Store:
         return [Key(*row) for row in self._rows(self._sql.keys_of_ids, ids=self._list(ids))]
 
     def keys_of_users(self, user_ids: Iterable[int], revision: int) -> list[Key]:
-        """The keys of these users' tasks that changed after a revision and are not final, or were created after it."""
-        rows = self._rows(self._sql.keys_of_users, user_ids=self._list(user_ids), revision=revision)
+        """The keys of these users' tasks that changed after a revision and are not final, or were created after it.
+
+        Newest change first, `KEYS_AT_MOST` at most.
+        """
+        rows = self._rows(self._sql.keys_of_users, user_ids=self._list(user_ids), revision=revision, most=KEYS_AT_MOST)
         return [Key(*row) for row in rows]
 
     def clock(self) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import metrics
 from ..database.models import Snapshot
-from ..database.store import Store
+from ..database.store import ACTIVE_AT_MOST, Store
 from .feed import Feed, open_feed
 from .hub import LATE_COMMIT_SECONDS, Hub, Places, Stream, Terms
 from .queues import QueueStream, Waiter, capacity
@@ -108,8 +108,8 @@ class Broadcaster:
         self._wake.set()
         late = LATE_COMMIT_SECONDS * MICROSECONDS
         ended = self._store.keys_ended_lately(user_id, began - 2 * late)
-        self._hub.recall(stream, {key.id: key.revision for key in ended})
         tasks = self._store.active_of(user_id)
+        self._hub.recall(stream, {key.id: key.revision for key in ended}, is_cut=len(tasks) >= ACTIVE_AT_MOST)
         if cursor is not None and cursor <= began + CLOCK_STEP:
             tasks += self._store.ended_since(user_id, max(0, cursor - late))
         if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision)):

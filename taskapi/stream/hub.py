@@ -142,11 +142,12 @@ class UserTopic(Topic):
     `active` are asked about at every sweep; `ended` only tell for a while what is no news any more.
     """
 
-    __slots__ = ("active", "began", "ended", "last_id")
+    __slots__ = ("active", "began", "ended", "is_cut", "last_id")
 
     def __init__(self, key: int, home: dict[int, Any], began: int) -> None:
         super().__init__(key, home)
         self.began = began  # by the database's clock, of which revisions are made
+        self.is_cut = False  # whether there were more tasks than a stream is to begin with
         self.active: dict[int, int] = {}
         self.ended: dict[int, int] = {}
         self.last_id = 0
@@ -278,11 +279,15 @@ class Hub:
             topic = self._users.get(user_id) or UserTopic(user_id, self._users, began)
             self._join(topic, stream)
 
-    def recall(self, stream: Stream, ended: Mapping[int, int]) -> None:
-        """Note tasks, by id and revision, that had ended before a stream of a user joined: they are no news to it."""
+    def recall(self, stream: Stream, ended: Mapping[int, int], *, is_cut: bool = False) -> None:
+        """Note tasks, by id and revision, that had ended before a stream of a user joined: they are no news to it.
+
+        `is_cut`: so are those that waited, beyond the newest with which it begins.
+        """
         with self._lock:
             topic = stream.topic
             if isinstance(topic, UserTopic):
+                topic.is_cut = topic.is_cut or is_cut
                 topic.ended |= {task: revision for task, revision in ended.items() if topic.known(task) == -1}
 
     def introduce(self, stream: Stream, tasks: Sequence[Snapshot]) -> bool:
@@ -345,7 +350,9 @@ class Hub:
         """Whether a user's streams have another revision of a task than this."""
         with self._lock:
             topic = self._users.get(user_id)
-            return topic is not None and topic.known(task_id) != revision
+            if topic is None or (topic.is_cut and topic.known(task_id) == -1 and revision <= topic.began):
+                return False
+            return topic.known(task_id) != revision
 
     def publish(self, task: Snapshot) -> bool:
         """Give a snapshot to everybody who follows the task and does not have it.

@@ -35,9 +35,7 @@ class PostgresqlFeed(Feed):
     def _watch(self) -> None:
         with contextlib.closing(self._store.dialect.open_reader(self._store.engine.url)) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
-            for pause in (0.0, *AGAIN_AFTER_SECONDS):  # changes that follow an announcement which we did not hear
-                time.sleep(pause)
-                self._listener.gap()
+            self._listener.gap()
             self._listen(connection)
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
@@ -45,8 +43,13 @@ class PostgresqlFeed(Feed):
         readable.register(connection.fileno(), select.POLLIN)
         again = Appointments()
         heard = sent = 0.0
+        # Changes that follow an announcement which we did not hear.
+        gaps = [time.monotonic() + delay for delay in AGAIN_AFTER_SECONDS]
         while True:
             now = time.monotonic()
+            if gaps and gaps[0] <= now:
+                gaps.pop(0)
+                self._listener.gap()
             if heard >= sent and now - sent > CANARY_INTERVAL_SECONDS:
                 sent = now
                 self._store.reader.rows(CANARY, {})  # over another connection, as everybody's notifications come
@@ -60,7 +63,7 @@ class PostgresqlFeed(Feed):
             self._listener.changed(keys | again.due(now))
             again.plan(keys, now)
             patience = CANARY_SECONDS if heard < sent else CANARY_INTERVAL_SECONDS
-            readable.poll(1000.0 * min(patience, again.wait(now)))
+            readable.poll(1000.0 * min(patience, again.wait(now), *(max(0.0, gap - now) for gap in gaps)))
 
 
 class Appointments:
