@@ -23,7 +23,7 @@ SEND_BUFFER_BYTES = 16_384
 # Nothing is to be heard from the client of a stream: what it sends all the same must not pile up in the kernel.
 RECEIVE_BUFFER_BYTES = 2_048
 # A client that is owed so many frames, of so many tasks, is not read any more.
-FRAMES_AT_MOST = 4_096
+FRAMES_AT_MOST = 50_000
 # Unacknowledged for so many milliseconds means that the network is cut (RFC 5482).
 USER_TIMEOUT_MS = 30_000
 # How many waiting frames one client, and how many clients, are served before other work of the process may run: one
