@@ -69,7 +69,7 @@ def _url_prefix(value: Any) -> str:
     return str(value)
 
 
-def _count_or_none(value: Any) -> int:
+def _count_or_zero(value: Any) -> int:
     return 0 if str(value) == "0" else _count(value)
 
 
@@ -135,9 +135,9 @@ SETTINGS = {
     "LEASE_SECONDS": Setting(60.0, _seconds, "a number of seconds above 0"),
     "MAX_STREAMS_PER_USER": Setting(50, _count, "a whole number, at least 1"),
     "MAX_STREAMS": Setting(None, _count, "a whole number, at least 1"),
-    "MAX_THREAD_STREAMS": Setting(None, _count_or_none, "a whole number"),
+    "MAX_THREAD_STREAMS": Setting(None, _count_or_zero, "a whole number"),
     "STREAM_MAX_AGE": Setting(900.0, _seconds, "a number of seconds above 0"),
-    "MAX_WAITS_PER_USER": Setting(5, _count_or_none, "a whole number"),
+    "MAX_WAITS_PER_USER": Setting(5, _count_or_zero, "a whole number"),
     "URL_PREFIX": Setting("/api/tasks", _url_prefix, "a path such as /api/tasks"),
     "PAGE": Setting(False, _switch, SWITCH),
     "DOCS": Setting(False, _switch, SWITCH),
@@ -244,7 +244,7 @@ def add_keys(config: dict[str, Any], instance: Path) -> None:
     """
     if config["JWT_ALGORITHM"] == "HS256":
         config["JWT_SECRET_KEY"] = config["JWT_SECRET_KEY"] or _kept_key("JWT_SECRET_KEY", instance)
-        config["SECRET_KEY"] = config["SECRET_KEY"] or _derived_key(config["JWT_SECRET_KEY"])
+        config["SECRET_KEY"] = config["SECRET_KEY"] or derived_key(config["JWT_SECRET_KEY"])
     config["SECRET_KEY"] = config["SECRET_KEY"] or _kept_key("SECRET_KEY", instance)
     _check_verification_key(config["JWT_ALGORITHM"], config)
 
@@ -264,8 +264,10 @@ def _check_verification_key(algorithm: str, config: Mapping[str, Any]) -> None:
         raise ConfigError(f"{PREFIX}{name} must be {SETTINGS[name].wanted}, of the kind for {algorithm}.") from None
 
 
-def _derived_key(key: str) -> str:
-    return hmac.new(key.encode(), b"taskapi stream tickets", hashlib.sha256).hexdigest()
+def derived_key(secret: str | bytes) -> str:
+    """The key of stream tickets, where only another secret is given."""
+    key = secret.encode() if isinstance(secret, str) else secret
+    return hmac.new(key, b"taskapi stream tickets", hashlib.sha256).hexdigest()
 
 
 def _kept_key(name: str, instance: Path) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,18 +92,19 @@ class TaskAPI:
         session = self._db.session if session is None and self._db is not None else session
         if session is None:
             current().store.create(row)
-            _call(on_commit, task_id)
+            if on_commit is not None:
+                on_commit(task_id)
             return task_id
         session = session() if isinstance(session, scoped_session) else session
         with session.no_autoflush:  # what the application has added is its own to write, and to answer for
             session.execute(sa.text(dialect_of(session.get_bind().engine.url).statements.insert), row)
         if on_commit is not None:
-            after_commit(session, lambda: _call(on_commit, task_id))
+            after_commit(session, partial(on_commit, task_id))
         return task_id
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
-        key = settings["SECRET_KEY"] or _derived_key(app)
+        key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
         return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
 
@@ -126,7 +126,6 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
         if settings[name]:
             ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
-
     return ours
 
 
@@ -201,17 +200,11 @@ def task_progress(task_id: str, label: str = "") -> Markup:
     return tag.format(module, source, label)
 
 
-def _call(on_commit: Callable[[str], object] | None, task_id: str) -> None:
-    if on_commit is not None:
-        on_commit(task_id)
-
-
-def _derived_key(app: Flask) -> str:
+def _ticket_key(app: Flask) -> str:
     secret = app.secret_key or app.config.get("JWT_SECRET_KEY")
     if not secret:
         raise config.ConfigError("TASKAPI_SECRET_KEY, or the application's SECRET_KEY, must sign stream tickets.")
-    key = secret.encode() if isinstance(secret, str) else bytes(secret)
-    return hmac.new(key, b"taskapi stream tickets", hashlib.sha256).hexdigest()
+    return config.derived_key(secret)
 
 
 def _max_streams() -> int:

@@ -58,5 +58,4 @@ def state_of(app: Flask) -> State:
 
 def current() -> State:
     """The current application's parts."""
-    lazy: LazyState = current_app.extensions[KEY]
-    return lazy.get()
+    return state_of(current_app)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response
 
-from .page import CONTENT_SECURITY_POLICY
+from .page import rendered
 
 bp = Blueprint(
     "docs",
@@ -20,7 +20,4 @@ bp = Blueprint(
 @bp.get("/docs")
 def docs() -> Response:
     """The reference; requests can be tried out with a token."""
-    response = make_response(render_template("docs.html"))
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["Cache-Control"] = "no-cache"
-    return response
+    return rendered("docs.html")

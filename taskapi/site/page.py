@@ -39,7 +39,12 @@ CONTENT_SECURITY_POLICY = "; ".join(
 @bp.get("/")
 def page() -> Response:
     """The page; its token comes in the URL's fragment, which no server ever sees."""
-    response = make_response(render_template("index.html"))
+    return rendered("index.html")
+
+
+def rendered(template: str) -> Response:
+    """A page of ours, under the policy that holds for all of them."""
+    response = make_response(render_template(template))
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["Cache-Control"] = "no-cache"
     return response
@@ -50,7 +55,7 @@ def openapi() -> Response:
     """The API as OpenAPI 3.1, with the paths that it has here; a test keeps it true."""
     described = orjson.loads(OPENAPI.read_bytes())
     described["servers"] = [{"url": request.script_root or "/"}]
-    described["paths"] = {_path(path): operations for path, operations in described["paths"].items() if _path(path)}
+    described["paths"] = {here: operations for path, operations in described["paths"].items() if (here := _path(path))}
     return Response(orjson.dumps(described), content_type="application/json")
 
 

@@ -16,7 +16,7 @@ from .. import metrics
 from ..database.models import Snapshot
 from ..database.store import ACTIVE_AT_MOST, Store
 from .feed import Feed, open_feed
-from .hub import LATE_COMMIT_SECONDS, Hub, Places, Stream, Terms
+from .hub import LATE_COMMIT, MICROSECONDS, Hub, Places, Stream, Terms
 from .queues import QueueStream, Waiter, capacity
 from .sockets import Poller, SocketStream, can_take_over
 
@@ -30,7 +30,6 @@ RETRY_SECONDS = 1.0
 # Rows, and keys of rows, read at a time.
 BATCH = 500
 KEYS_BATCH = 5_000
-MICROSECONDS = 1_000_000
 # A cursor may be ahead of the database's clock by as much: after a failover another machine's clock counts.
 CLOCK_STEP = MICROSECONDS
 # How many requests a process holds at a time: each costs a greenlet, of which gunicorn allows a thousand.
@@ -49,7 +48,7 @@ class Broadcaster:
         self._lock = threading.Lock()
         self._started = False
         self._poller: Poller | None = None
-        self._changed: dict[int, int] = {}  # whose each is, by id
+        self._changed: set[int] = set()
         self._missing: set[int] = set()
         self._gap = self._failed = False
         self._wake = threading.Event()
@@ -95,7 +94,7 @@ class Broadcaster:
     def follow_task(self, stream: Stream, task: Snapshot) -> None:
         """Let a stream follow a task whose row was just read."""
         self.start()
-        self._read_soon({task.id: task.user_id} if self._hub.follow_task(task, stream) else {})
+        self._read_soon({task.id} if self._hub.follow_task(task, stream) else set())
 
     def follow_user(self, stream: Stream, user_id: int, cursor: int | None) -> None:
         """Let a stream follow all of a user's tasks, from those that are not final.
@@ -106,12 +105,11 @@ class Broadcaster:
         began = self._store.clock()
         self._hub.follow_user(user_id, began, stream)
         self._wake.set()
-        late = LATE_COMMIT_SECONDS * MICROSECONDS
-        ended = self._store.keys_ended_lately(user_id, began - 2 * late)
+        ended = self._store.keys_ended_lately(user_id, began - 2 * LATE_COMMIT)
         tasks = self._store.active_of(user_id)
         self._hub.recall(stream, {key.id: key.revision for key in ended}, is_cut=len(tasks) >= ACTIVE_AT_MOST)
         if cursor is not None and cursor <= began + CLOCK_STEP:
-            tasks += self._store.ended_since(user_id, max(0, cursor - late))
+            tasks += self._store.ended_since(user_id, max(0, cursor - LATE_COMMIT))
         if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision)):
             self.gap()
 
@@ -147,14 +145,14 @@ class Broadcaster:
         self._gap = True
         self._wake.set()
 
-    def _read_soon(self, changed: dict[int, int]) -> None:
+    def _read_soon(self, changed: set[int]) -> None:
         with self._lock:
             self._changed |= changed
         self._wake.set()
 
-    def _take_changed(self) -> dict[int, int]:
+    def _take_changed(self) -> set[int]:
         with self._lock:
-            changed, self._changed = self._changed, {}
+            changed, self._changed = self._changed, set()
         return changed
 
     # The loop.
@@ -198,20 +196,20 @@ class Broadcaster:
         changed = self._take_changed()
         try:
             while changed:
-                batch = dict(itertools.islice(changed.items(), BATCH))
+                batch = set(itertools.islice(changed, BATCH))
                 self._publish(batch)
-                changed = {task: user for task, user in changed.items() if task not in batch}
+                changed -= batch
         except SQLAlchemyError:
             self._read_soon(changed)
             raise
 
-    def _publish(self, changed: Iterable[int]) -> None:
+    def _publish(self, ids: set[int]) -> None:
         started = time.monotonic()
-        tasks = self._store.by_ids(changed)
+        tasks = self._store.by_ids(ids)
         for task in tasks:
             if not self._hub.publish(task):
                 self.gap()  # read before a newer one was published, or it went back: the sweep can tell
-        for task_id in set(changed) - {task.id for task in tasks}:
+        for task_id in ids - {task.id for task in tasks}:
             self._hub.gone(task_id)
         metrics.feed_lag.set(time.monotonic() - started)
 
@@ -229,7 +227,7 @@ class Broadcaster:
 
     def _compare(self, seconds: float) -> None:
         now = self._store.clock()
-        late = LATE_COMMIT_SECONDS * MICROSECONDS
+        elapsed = int(seconds * MICROSECONDS)
         known = self._hub.revisions()
         found = {key.id: key for start in range(0, len(known), KEYS_BATCH) for key in self._keys(known, start)}
         missing = known.keys() - found.keys()
@@ -239,19 +237,18 @@ class Broadcaster:
         self._hub.disown({task: key.user_id for task, key in found.items()})
         went_back = {task for task, key in found.items() if key.revision < known[task]}
         self._hub.start_over(went_back)
-        changed = {task: key.user_id for task, key in found.items() if key.revision != known[task]}
+        changed = {task for task, key in found.items() if key.revision != known[task]}
         users = self._hub.users()
-        since = now - int(seconds * MICROSECONDS) - late
-        keys = self._store.keys_of_users(users, since) if users else []
-        changed |= {key.id: key.user_id for key in keys if self._hub.is_news(*key)}
+        keys = self._store.keys_of_users(users, now - elapsed - LATE_COMMIT) if users else []
+        changed |= {key.id for key in keys if self._hub.is_news(*key)}
         if went_back:
             changed |= self._back_in_life(users)
-        self._hub.forget_ended(now - 2 * late - int(seconds * MICROSECONDS))
+        self._hub.forget_ended(now - elapsed - 2 * LATE_COMMIT)
         self._read_soon(changed)
 
-    def _back_in_life(self, users: Iterable[int]) -> dict[int, int]:
+    def _back_in_life(self, users: Iterable[int]) -> set[int]:
         """After a restore: tasks that had ended, or were unknown here, may be active again."""
-        active = {task.id: user for user in users for task in self._store.active_of(user)}
+        active = {task.id for user in users for task in self._store.active_of(user)}
         self._hub.start_over(active)
         return active
 

@@ -36,9 +36,11 @@ BUSY_RETRY = 30_000
 # How many streams get a frame, and how many frames one stream, before other work of the process may run.
 STREAMS_PER_TURN = 256
 FRAMES_PER_TURN = 100
-# A transaction may commit so many seconds after its revision was drawn: a user's topic remembers for twice as long
-# which tasks have ended, so that none of them is shown as news.
-LATE_COMMIT_SECONDS = 60
+# Of the database's clock, of which revisions are made.
+MICROSECONDS = 1_000_000
+# A transaction may commit so long after its revision was drawn: a user's topic remembers for twice as long which tasks
+# have ended, so that none of them is shown as news.
+LATE_COMMIT = 60 * MICROSECONDS
 
 
 class Terms(NamedTuple):
@@ -168,7 +170,7 @@ class UserTopic(Topic):
 
     def is_history(self, task: Snapshot) -> bool:
         """Whether a task ended long before anybody followed it here."""
-        return task.status.is_final and task.revision <= self.began - LATE_COMMIT_SECONDS * 1_000_000
+        return task.status.is_final and task.revision <= self.began - LATE_COMMIT
 
 
 def ending(snapshot: Snapshot) -> Frame:
@@ -308,13 +310,14 @@ class Hub:
         topic = stream.topic
         if not isinstance(topic, UserTopic):
             return True  # it has left
-        if topic.known(task.id) < task.revision:
+        known = topic.known(task.id)
+        if known < task.revision:
             self._tell_user(topic, task)
-        elif topic.known(task.id) == task.revision:
+        elif known == task.revision:
             topic.last_id = max(topic.last_id, task.revision)
             metrics.frames_sent.inc()
             stream.send(task.id, Frame.of(sse.snapshot(task.revision, task.json)))
-        return topic.known(task.id) == task.revision
+        return known <= task.revision
 
     def _join(self, topic: Topic, stream: Stream) -> None:
         topic.home[topic.key] = topic
@@ -325,10 +328,10 @@ class Hub:
 
     # What changed.
 
-    def followed(self, keys: Iterable[tuple[int, int]]) -> dict[int, int]:
-        """Of changed tasks, given as `(id, user_id)`, those that somebody follows."""
+    def followed(self, keys: Iterable[tuple[int, int]]) -> set[int]:
+        """Of changed tasks, given as `(id, user_id)`, the ids that somebody follows."""
         with self._lock:
-            return {task: user for task, user in keys if task in self._tasks or user in self._users}
+            return {task for task, user in keys if task in self._tasks or user in self._users}
 
     def revisions(self) -> dict[int, int]:
         """Of every task that is not known to have ended, the revision that its streams have."""
@@ -350,9 +353,10 @@ class Hub:
         """Whether a user's streams have another revision of a task than this."""
         with self._lock:
             topic = self._users.get(user_id)
-            if topic is None or (topic.is_cut and topic.known(task_id) == -1 and revision <= topic.began):
+            if topic is None:
                 return False
-            return topic.known(task_id) != revision
+            known = topic.known(task_id)
+            return known != revision and not (topic.is_cut and known == -1 and revision <= topic.began)
 
     def publish(self, task: Snapshot) -> bool:
         """Give a snapshot to everybody who follows the task and does not have it.
