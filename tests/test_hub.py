@@ -103,7 +103,7 @@ def pass_time(hub: Hub, clock: Clock, until: Callable[[], bool]) -> None:
 def watching_all(hub: Hub, *tasks: Snapshot, user: int = 1) -> Notes:
     stream = Notes(hub, user)
     assert hub.admit(stream, 10_000) is None
-    hub.follow_user(user, NOW, stream)
+    hub.follow_user(user, NOW, {}, stream)
     hub.introduce(stream, tasks)
     return stream
 
@@ -237,8 +237,7 @@ def test_a_users_stream_shows_all_tasks_of_the_user_and_has_no_done(hub: Hub) ->
 
 def test_a_late_word_of_what_ended_before_a_users_stream_opened_is_history(hub: Hub) -> None:
     stream = Notes(hub)
-    hub.follow_user(1, NOW, stream)
-    hub.recall(stream, {7: NOW - 5})
+    hub.follow_user(1, NOW, {7: NOW - 5}, stream)
 
     hub.publish(task(NOW - 5, "completed"))
     hub.publish(task(NOW - 2 * A_MINUTE, "completed", number=6))
@@ -278,7 +277,7 @@ def test_ids_of_a_users_stream_ascend_though_a_slow_transaction_commits_late(hub
 
 def test_what_was_published_while_a_users_stream_was_read_is_not_taken_back(hub: Hub) -> None:
     stream = Notes(hub)
-    hub.follow_user(1, NOW, stream)
+    hub.follow_user(1, NOW, {}, stream)
     hub.publish(task(9))
 
     hub.introduce(stream, [task(4)])

@@ -103,14 +103,15 @@ class Broadcaster:
         """
         self.start()
         began = self._store.clock()
-        self._hub.follow_user(user_id, began, stream)
-        self._wake.set()
+        # Before it joins: what is read again meanwhile would be shown as news.
         ended = self._store.keys_ended_lately(user_id, began - 2 * LATE_COMMIT)
+        self._hub.follow_user(user_id, began, {key.id: key.revision for key in ended}, stream)
+        self._wake.set()
         tasks = self._store.active_of(user_id)
-        self._hub.recall(stream, {key.id: key.revision for key in ended}, is_cut=len(tasks) >= ACTIVE_AT_MOST)
+        is_cut = len(tasks) >= ACTIVE_AT_MOST
         if cursor is not None and cursor <= began + CLOCK_STEP:
             tasks += self._store.ended_since(user_id, max(0, cursor - LATE_COMMIT))
-        if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision)):
+        if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision), is_cut=is_cut):
             self.gap()
 
     def wait_for_news(self, environ: dict[str, Any], task: Snapshot, user_id: int, seconds: float) -> bool:

@@ -272,32 +272,26 @@ class Hub:
             self._give(topic, [stream], task, ending(task))
             return is_first or topic.has_stragglers
 
-    def follow_user(self, user_id: int, began: int, stream: Stream) -> None:
+    def follow_user(self, user_id: int, began: int, ended: Mapping[int, int], stream: Stream) -> None:
         """Let a stream follow all tasks of a user, from this moment (of the database's clock) on.
 
-        The caller reads those that are not final afterwards, and `introduce`s them.
+        `ended`: tasks that had ended by then, by id and revision; they are no news to it. The caller reads those that
+        are not final afterwards, and `introduce`s them.
         """
         with self._lock:
             topic = self._users.get(user_id) or UserTopic(user_id, self._users, began)
+            topic.ended |= {task: revision for task, revision in ended.items() if topic.known(task) == -1}
             self._join(topic, stream)
 
-    def recall(self, stream: Stream, ended: Mapping[int, int], *, is_cut: bool = False) -> None:
-        """Note tasks, by id and revision, that had ended before a stream of a user joined: they are no news to it.
-
-        `is_cut`: so are those that waited, beyond the newest with which it begins.
-        """
-        with self._lock:
-            topic = stream.topic
-            if isinstance(topic, UserTopic):
-                topic.is_cut = topic.is_cut or is_cut
-                topic.ended |= {task: revision for task, revision in ended.items() if topic.known(task) == -1}
-
-    def introduce(self, stream: Stream, tasks: Sequence[Snapshot]) -> bool:
+    def introduce(self, stream: Stream, tasks: Sequence[Snapshot], *, is_cut: bool = False) -> bool:
         """Send a stream of a user the tasks that were read after it joined, a turn at a time.
 
+        `is_cut`: there are older ones beyond them, which are no news until they change.
         False if the user's streams were given a newer one of any: it came meanwhile, or the row went back.
         """
         in_order = True
+        if is_cut and isinstance(stream.topic, UserTopic):
+            stream.topic.is_cut = True
         for start in range(0, len(tasks), FRAMES_PER_TURN):
             if start:
                 self._pause()
