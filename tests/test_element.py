@@ -632,7 +632,8 @@ def test_axe_finds_nothing_to_complain_of(visit: Visit, engine: sa.Engine, schem
 
 
 # Those that the element is made of.
-MODULES = {f"{name}.js" for name in ("task-progress", "channel", "requests", "tabs", "texts", "transport")}
+NAMES = ("task-progress", "channel", "element", "follow", "requests", "style", "tabs", "texts", "transport")
+MODULES = {f"{name}.js" for name in NAMES}
 
 
 def test_every_module_is_asked_for_at_once(visit: Visit) -> None:

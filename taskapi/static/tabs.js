@@ -1,7 +1,5 @@
 /** Of the tabs that follow the same, one has the connection and tells the others. */
 
-/** @import { Said, Tabs } from "./types.js" */
-
 const PREFIX = "taskapi"; // of our locks' names
 
 /** How many connections all tabs hold, if the browser tells. */

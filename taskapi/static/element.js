@@ -1,0 +1,265 @@
+/** The element: a native `<progress>` with its texts. What few bars need is fetched when they do. */
+
+import { follow } from "./follow.js";
+import { sheet } from "./style.js";
+import { duration, ENGLISH, fill, format, isFinal, isWaiting, percent, reasonOf, share, statusOf, title, words } from "./texts.js";
+
+const TEXTS = { label: "span", percent: "span", stage: "span", count: "span", time: "span", message: "p", note: "p" };
+const EMPTY_MS = 1_000; // by then, a page has said what a bar is to show
+
+/** @param {Node[]} children */
+export function make(tag = "", part = "", ...children) {
+  const node = document.createElement(tag);
+  node.part.add(part);
+  node.append(...children);
+  return node;
+}
+
+const slot = (name = "") => Object.assign(document.createElement("slot"), { name });
+
+export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.HTMLElement ?? Object) {
+  static observedAttributes = ["src", "label", "lang", "cancel", "notify"];
+  /** What all bars say otherwise. @type {Messages} */
+  static messages = {};
+
+  /** @type {Task | null} */
+  #task = null;
+  /** @type {TokenProvider} */
+  #token;
+  #messages = /** @type {Messages} */ ({});
+  #sentences = /** @type {Messages} */ ({});
+  #language = "en";
+  /** @type {string | null} */
+  #cancelling = null;
+  /** @type {Problem | undefined} */
+  #problem;
+  #isLost = false;
+  /** @type {import("./moving.js").Moving | undefined} */
+  #moving;
+  /** @type {Promise<() => void> | undefined} */
+  #extras;
+  /** @type {(() => void) | undefined} */
+  #unfollow;
+  /** @type {number | undefined} */
+  #clock;
+
+  #root = this.attachShadow({ mode: "open" });
+  #bar = /** @type {HTMLProgressElement} */ (make("progress", "bar"));
+  #parts = { actions: make("span", "actions", slot("actions")), below: make("div", "below") };
+  /** @type {Record<string, HTMLElement>} */
+  #texts = {};
+
+  constructor() {
+    super();
+    for (const [part, tag] of Object.entries(TEXTS)) {
+      this.#texts[part] = Object.assign(make(tag, part), { dir: "auto" }); // "1 of 2" on a page from right to left
+    }
+    const { label, percent, stage, count, time, message, note } = this.#texts;
+    label.id = "label";
+    this.#bar.max = 100;
+    this.#bar.setAttribute("aria-labelledby", "label");
+    const head = make("div", "head", slot("icon"), label, percent, this.#parts.actions);
+    const line = make("div", "text", stage, count, time);
+    this.#root.adoptedStyleSheets = [sheet];
+    this.#root.append(head, this.#bar, line, message, note, this.#parts.below);
+  }
+
+  /** The newest snapshot; without `src`, what to show. @returns {Task | null} */
+  get task() { return this.#task; }
+  set task(task) {
+    const before = this.#task;
+    const isOther = task?.task_id !== before?.task_id;
+    if (isOther) this.#moving = undefined;
+    if (isOther || task?.started_at !== before?.started_at) this.#cancelling = null; // another attempt
+    this.#task = task;
+    this.#problem = undefined;
+    const isMoved = task?.progress !== before?.progress || task?.status !== before?.status;
+    if (task && before && !isOther && isMoved) this.#move((moving) => moving.see(task), before);
+    this.#render();
+  }
+
+  /** Setting it tries again what was refused. @returns {TokenProvider} */
+  get token() { return this.#token; }
+  set token(token) {
+    this.#token = token;
+    if (this.#problem) this.#follow();
+  }
+
+  /** What this bar says otherwise. */
+  get messages() { return this.#messages; }
+  set messages(messages) {
+    this.#messages = messages;
+    this.#render();
+  }
+
+  /** Since when its task is asked to stop. */
+  get cancelling() { return this.#cancelling; }
+  set cancelling(since) {
+    this.#cancelling = since;
+    this.#render();
+  }
+
+  get src() { return this.getAttribute("src") ?? ""; }
+  set src(url) { this.setAttribute("src", url); }
+  get label() { return this.getAttribute("label") ?? ""; }
+  set label(text) { this.setAttribute("label", text); }
+
+  connectedCallback() {
+    for (const [name, value] of Object.entries(this)) {
+      Reflect.deleteProperty(this, name); // set before the element was defined, it hides the accessor
+      Reflect.set(this, name, value);
+    }
+    this.#follow();
+  }
+
+  disconnectedCallback() {
+    this.close();
+    this.#tick(false);
+  }
+
+  attributeChangedCallback(name = "", old = "", value = "") {
+    if (!this.isConnected || old === value) return;
+    if (name !== "src") return this.#render();
+    this.task = null;
+    this.#follow();
+  }
+
+  /** Stop following; what is shown stays. */
+  close() {
+    this.#unfollow?.();
+  }
+
+  #follow() {
+    this.close();
+    this.#problem = undefined;
+    this.#isLost = false;
+    this.#render();
+    if (!this.isConnected) return;
+    if (!this.src) return void setTimeout(() => this.#wonder(), EMPTY_MS);
+    this.#unfollow = follow(this.src, {
+      token: () => (typeof this.#token === "function" ? this.#token() : this.#token),
+      whileHidden: () => this.hasAttribute("notify"),
+      onsnapshot: (task) => {
+        this.task = task;
+        this.dispatchEvent(new CustomEvent("progress", { detail: task }));
+        if (isFinal(task)) this.dispatchEvent(new CustomEvent("done", { detail: task }));
+      },
+      oncancelling: ({ requested_at: since }) => (this.cancelling = since),
+      onforecast: (forecast) => this.#move((moving) => (moving.forecast = forecast)),
+      onconnection: (connection) => {
+        this.#isLost = connection === "lost";
+        this.#render();
+        if (this.#isLost) this.#wonder();
+      },
+      onerror: (problem) => this.#fail(problem),
+    });
+  }
+
+  /** @param {Problem} problem */
+  #fail(problem) {
+    const { status, message, key } = (this.#problem = problem);
+    if (key) console.error(`<task-progress src="${this.src}">`, message);
+    this.#render();
+    this.dispatchEvent(new CustomEvent("error", { detail: { status, message } }));
+  }
+
+  /** Nothing has come: is it the page's fault? */
+  async #wonder() {
+    if (this.#task) return;
+    const { whyNothing } = await import("./trouble.js");
+    const problem = await whyNothing(this.src);
+    if (problem && this.isConnected && !this.#task && !this.#problem) this.#fail(problem);
+  }
+
+  /** @param {(moving: import("./moving.js").Moving) => void} note */
+  #move(note, before = this.#task) {
+    const move = (/** @type {typeof import("./moving.js")} */ { Moving }) => {
+      if (before) note((this.#moving ??= new Moving(this.#root, before)));
+      this.#render();
+    };
+    import("./moving.js").then(move, () => {}); // the network was away
+  }
+
+  /** @type {Say} */
+  #say = (key, values = {}) => {
+    const message = this.#messages[key] ?? TaskProgress.messages[key] ?? this.#sentences[key] ?? ENGLISH[key];
+    return fill(message ?? "", values, this.#language);
+  };
+
+  /** Speak as the page does, as soon as that language is there. */
+  async #speak() {
+    if (this.#language === "en" && this.matches(":lang(en)")) return;
+    const { speechAt } = await import("./languages.js");
+    const { language, sentences } = await speechAt(this);
+    if (language === this.#language) return;
+    [this.#language, this.#sentences] = [language, sentences];
+    this.#render();
+  }
+
+  #render() {
+    this.#speak().catch(() => {}); // in English then
+    const [task, problem, say] = [this.#task, this.#problem, this.#say];
+    const status = problem ? "error" : task ? statusOf(task, this.#cancelling) : "loading";
+    const progress = task ? share(task) : problem && 0;
+    this.setAttribute("status", status);
+    this.#draw(progress);
+    this.#show({
+      label: this.label || (task ? title(task) : say("task")),
+      percent: task && progress !== undefined ? percent(progress, this.#language) : "",
+      stage: (status === "running" && task?.stage && words(task.stage)) || say(status),
+      count: task ? this.#count(task) : "",
+      time: task ? this.#times(task) : "",
+      message: problem ? say(problem.key ?? "", problem) || problem.message : task ? reasonOf(task) : "",
+      note: this.#isLost && !problem ? say("lost") : "",
+    });
+    this.#texts.message.role = problem ? "alert" : null;
+    if (task) this.#moving?.announce(task, this.#texts, this.#language);
+    this.#dress().catch(() => (this.#extras = undefined)); // the network was away
+    this.#tick(this.isConnected && task !== null && !problem && !isFinal(task));
+  }
+
+  /** @param {Task} task */
+  #count({ completed_items: completed, total_items: total }) {
+    return completed || total ? this.#say(total ? "count" : "countOnly", { completed: completed ?? 0, total }) : "";
+  }
+
+  /** How long it took, and what lies ahead. @param {Task} task */
+  #times(task) {
+    const { started_at: from, ended_at: to } = task;
+    const took = from && !isWaiting(task) && duration((to ? Date.parse(to) : Date.now()) - Date.parse(from), this.#language);
+    const ahead = !isFinal(task) && !this.#cancelling && this.#moving?.tell(task, this.#say, this.#language);
+    return [took, ahead].filter(Boolean).join(" · ");
+  }
+
+  /** Forward a bar glides, back it jumps. @param {number | undefined} progress */
+  #draw(progress) {
+    const bar = this.#bar;
+    const isBack = (progress ?? 0) < bar.value;
+    bar.classList.toggle("back", isBack);
+    if (progress === undefined) bar.removeAttribute("value");
+    else bar.value = progress;
+    if (isBack) void bar.offsetWidth; // laid out, before a step forward makes both one glide
+  }
+
+  /** What stays the same is left alone: so does a selection. @param {Record<string, string | undefined>} texts */
+  #show(texts) {
+    for (const [part, text = ""] of Object.entries(texts)) {
+      const node = this.#texts[part];
+      if (node.textContent !== text) node.textContent = text;
+      node.hidden = !text;
+    }
+  }
+
+  /** Let the clock go on between snapshots. @param {boolean} isActive */
+  #tick(isActive) {
+    if (isActive) this.#clock ??= setInterval(() => document.hidden || this.#render(), 1_000);
+    else this.#clock = void clearInterval(this.#clock);
+  }
+
+  /** Put on what this bar has beside: buttons, a traceback. */
+  async #dress() {
+    if (!this.src || !(this.matches("[cancel], [notify]") || this.#task?.error_details || this.#extras)) return;
+    this.#extras ??= import("./extras.js").then(({ dress }) => dress(this, this.#say, this.#parts));
+    (await this.#extras)();
+  }
+}

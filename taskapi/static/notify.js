@@ -1,0 +1,46 @@
+/** A notification at the end, for who is looking elsewhere. */
+
+import { make } from "./element.js";
+import { ENGLISH, isFinal } from "./texts.js";
+
+Object.assign(ENGLISH, {
+  notify: "Tell me when it ends",
+  notifyBlocked: "Your browser lets this page send no notifications.",
+});
+
+/** @param {HTMLElement} element @param {string} part */
+const textOf = (element, part) => element.shadowRoot?.querySelector(`[part=${part}]`)?.textContent ?? "";
+
+/** @type {Extra} */
+export const extra = (element, say, place) => {
+  const button = make("button", "notify");
+  const refusal = make("span", "refusal");
+  place.append(button, refusal);
+  let hasAsked = false;
+
+  const show = () => {
+    const isWanted = element.hasAttribute("notify") && element.task && !isFinal(element.task);
+    const permission = globalThis.Notification?.permission ?? "denied"; // there is none on plain HTTP
+    button.hidden = !isWanted || permission !== "default";
+    refusal.hidden = !isWanted || permission !== "denied" || !hasAsked;
+    button.textContent = say("notify");
+    refusal.textContent = say("notifyBlocked");
+  };
+
+  button.onclick = async () => {
+    hasAsked = true;
+    await Notification.requestPermission();
+    show();
+  };
+  element.addEventListener("done", () => {
+    if (!element.hasAttribute("notify") || !document.hidden || globalThis.Notification?.permission !== "granted") return;
+    const [title, ...body] = ["label", "stage", "message"].map((part) => textOf(element, part));
+    try {
+      const notification = new Notification(title, { body: body.filter(Boolean).join("\n"), tag: element.src });
+      notification.onclick = () => focus();
+    } catch {
+      // on a phone, only a service worker may
+    }
+  });
+  return show;
+};
