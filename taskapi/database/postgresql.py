@@ -67,7 +67,7 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -84,11 +84,11 @@ STATEMENTS = Statements(
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()

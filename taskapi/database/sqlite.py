@@ -75,7 +75,7 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -92,10 +92,10 @@ STATEMENTS = Statements(
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')
