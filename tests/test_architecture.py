@@ -25,7 +25,7 @@ MAY_IMPORT = {
                   "cli.host", "config", "database.connections", "database.store", "errors", "hosting", "progress.rows",
                   "site.docs", "site.page", "state", "stream.broadcaster", "stream.hub", "transaction"},
     "hosting": {"database.schema"},
-    "transaction": set(),
+    "transaction": {"database.connections"},
     "gunicorn_conf": {"state"},
     "state": {"auth.identity", "background", "database.store", "stream.broadcaster"},
     "background": {"database.schema", "database.store", "maintenance", "servers", "stream.broadcaster"},

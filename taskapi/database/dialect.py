@@ -39,6 +39,10 @@ class Dialect(ABC):
         """Whether a connection of `open_reader` still leads to the database that others see."""
 
     @abstractmethod
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Whether an application's connection still is in a transaction after it has released a savepoint."""
+
+    @abstractmethod
     def statement_for_driver(self, statement: str) -> str:
         """A statement whose parameters are written `:name`, as the driver wants them."""
 

@@ -147,6 +147,10 @@ class Postgresql(Dialect):
         """Always: one that has lost its server says so itself."""
         return True
 
+    def is_in_transaction(self, _connection: Any) -> bool:
+        """Always: a savepoint begins none."""
+        return True
+
     def statement_for_driver(self, statement: str) -> str:
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)

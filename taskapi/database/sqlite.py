@@ -138,6 +138,10 @@ class Sqlite(Dialect):
         """Whether its file is neither gone nor replaced."""
         return connection.is_current
 
+    def is_in_transaction(self, connection: sqlite3.Connection) -> bool:
+        """Not if the savepoint had begun it: Python's driver sends BEGIN before a write, and before nothing else."""
+        return connection.in_transaction
+
     def statement_for_driver(self, statement: str) -> str:
         """As it is."""
         return statement
