@@ -105,6 +105,9 @@ class Postgresql(Dialect):
     drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
+    # A server's role need not own the tables: it was granted `user_tasks`, when there was no other one. And it is no
+    # secret.
+    after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)
 
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
@@ -180,8 +183,11 @@ class Postgresql(Dialect):
             return CONNECTING.sub("", str(error).partition("\n")[0]).removesuffix(".")
         return type(error).__name__
 
+    def make_file(self, _url: URL) -> None:
+        """There is none."""
+
     def prepare_file(self, _url: URL) -> None:
-        """There is no file of ours."""
+        """There is none."""
 
 
 def set_up(connection: Any, _record: Any = None) -> None:

@@ -150,14 +150,22 @@ class Sqlite(Dialect):
         """As JSON."""
         return orjson.dumps(list(numbers)).decode()
 
-    def prepare_file(self, url: URL) -> None:
-        """Make the file if there is none, with a write-ahead log: readers and a writer do not wait for each other."""
+    def make_file(self, url: URL) -> None:
+        """An empty one, to which whoever writes first gives its settings."""
         path = Path(str(url.database))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(path, timeout=READ_LOCK_TIMEOUT)) as connection:
+            path.touch()
+        except OSError as error:
+            raise OperationalError("making the file", None, error) from None
+
+    def prepare_file(self, url: URL) -> None:
+        """With a write-ahead log: readers and a writer do not wait for each other."""
+        self.make_file(url)
+        try:
+            with contextlib.closing(sqlite3.connect(str(url.database), timeout=READ_LOCK_TIMEOUT)) as connection:
                 _patiently(connection.execute, "PRAGMA journal_mode = WAL")
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise OperationalError("making the file", None, error) from None
 
     def is_missing_table(self, error: SQLAlchemyError) -> bool:
