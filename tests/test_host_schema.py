@@ -28,10 +28,12 @@ from taskapi.state import state_of
 
 # How a host puts itself together.
 BEFORE, AFTER, ALONE = "before Flask-Migrate", "after Flask-Migrate", "without Flask-Migrate"
+ASIDE = "in a database of its own"
 BINDINGS = {
     BEFORE: "tasks = TaskAPI(app, db=db); Migrate(app, db)",
     AFTER: "Migrate(app, db); tasks = TaskAPI(app, db=db)",
     ALONE: "tasks = TaskAPI(app, db=db)",
+    ASIDE: "app.config.update(TASKAPI_DATABASE_URL=app.config['SQLALCHEMY_DATABASE_URI']); tasks = TaskAPI(app)",
 }
 VERSIONS = Path(__file__).with_name("versions")
 HOST = """
@@ -230,15 +232,30 @@ def test_without_alembic_a_command_brings_the_tables_and_makes_the_file(
     assert insert(engine, "a")
 
 
+@pytest.mark.parametrize("fresh_url", ["sqlite"], indirect=True)
 def test_a_host_keeps_the_journal_that_it_has(host: Callable[[str], Application], tmp_path: Path) -> None:
     app = host(ALONE)
-    app.flask("taskapi", "upgrade")
-    app.readiness  # noqa: B018
 
-    assert not (tmp_path / "fresh.db-wal").exists()
-    if (tmp_path / "fresh.db").exists():
-        with contextlib.closing(sqlite3.connect(tmp_path / "fresh.db")) as connection:
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    app.flask("taskapi", "upgrade")
+
+    assert app.readiness.startswith("200")
+    with contextlib.closing(sqlite3.connect(tmp_path / "fresh.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+@pytest.mark.parametrize("fresh_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("commands", [[], [("taskapi", "upgrade")]], ids=["by itself", "by command"])
+def test_a_file_of_our_own_beside_a_hosts_database_is_made_as_we_want_it(
+    host: Callable[[str], Application], tmp_path: Path, commands: list[tuple[str, ...]]
+) -> None:
+    app = host(ASIDE)
+
+    for command in commands:
+        app.flask(*command)
+
+    assert app.readiness.startswith("200")
+    with contextlib.closing(sqlite3.connect(tmp_path / "fresh.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_what_keeps_the_command_from_writing_a_revision_is_a_sentence(host: Callable[[str], Application]) -> None:

@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy as sa
 from conftest import fresh_database
 from hosts.paths import Host
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
+from taskapi.database.connections import dialect_of
 from taskapi.progress import Progress
 from taskapi.state import state_of
 
@@ -290,3 +292,8 @@ def test_with_real_transactions_a_savepoint_that_begins_one_is_none_of_its_own(t
         host.db.session.rollback()
 
         assert (stored(host), jobs) == ((0, 0), [])
+
+
+def test_a_host_on_another_database_is_told() -> None:
+    with pytest.raises(ValueError, match="SQLite and PostgreSQL, and not on mysql"):
+        dialect_of(make_url("mysql://host/app"))
