@@ -33,7 +33,6 @@ class EagerWriter(Writer):
         ledger.check_open()
         if not self._writing:  # else a signal handler interrupts a write: what it said comes with the next one
             self.flush(ledger)
-            ledger.check_open()
 
     def follow(self, ledger: Ledger, parts: Iterator[Iterator[T]]) -> Iterator[Iterator[T]]:
         """A loop's items, each given out when those before it are counted in the row."""
@@ -43,4 +42,5 @@ class EagerWriter(Writer):
     def _one_by_one(self, ledger: Ledger, part: Iterator[T]) -> Iterator[T]:
         for item in part:
             self.watch(ledger)
+            ledger.check_open()
             yield item
