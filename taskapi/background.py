@@ -31,7 +31,7 @@ class Background:
         self._store = store
         self._broadcaster = broadcaster
         self._lease = lease
-        self._owns_schema = owns_schema
+        self.owns_schema = owns_schema
         self._lock = threading.Lock()
         self._process = 0
 
@@ -52,7 +52,7 @@ class Background:
 
     def _is_up_to_date(self) -> bool:
         try:
-            if self._owns_schema:
+            if self.owns_schema:
                 schema.upgrade_embedded(self._store)
         except SQLAlchemyError as error:
             log.error("the database cannot be brought up to date: %s", self._store.explain(error))  # noqa: TRY400

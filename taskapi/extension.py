@@ -106,7 +106,7 @@ class TaskAPI:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
-        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
+        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=self._db is None)
 
     def _engine(self, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""

@@ -25,7 +25,8 @@ MAY_IMPORT = {
                   "cli.host", "config", "database.connections", "database.store", "errors", "hosting", "progress.rows",
                   "site.docs", "site.page", "state", "stream.broadcaster", "stream.hub", "transaction"},
     "hosting": {"database.schema"},
-    "transaction": set(),
+    "testing": {"progress.eager", "progress.processes", "state", "stream.sse"},
+    "transaction": {"database.connections"},
     "gunicorn_conf": {"state"},
     "state": {"auth.identity", "background", "database.store", "stream.broadcaster"},
     "background": {"database.schema", "database.store", "maintenance", "servers", "stream.broadcaster"},
@@ -80,7 +81,7 @@ ROOMS_MAY_IMPORT = {
 }
 # Libraries, and who alone may know them.
 LIBRARIES = {
-    "flask": {"", "api", "auth", "cli", "demo", "errors", "extension", "site", "standalone", "state"},
+    "flask": {"", "api", "auth", "cli", "demo", "errors", "extension", "site", "standalone", "state", "testing"},
     "flask_jwt_extended": {"auth.jwt", "cli", "demo"},
     "itsdangerous": {"auth.tickets"},
     "gevent": {"stream.sockets"},
