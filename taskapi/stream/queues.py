@@ -13,18 +13,17 @@ from .sse import KEEP_ALIVE, Frame
 
 Leave = Callable[..., None]
 
-# Of a server's threads, every so many-th may carry a stream: the host's views must always find one.
-THREADS_PER_STREAM = 4
+# Of the requests that a server answers at a time, every so many-th may be a stream, and as many may be held: the host's
+# views must always find a place.
+SHARE = 4
 
 
 def capacity(environ: dict[str, Any], wanted: int | None) -> int:
-    """How many streams the server of this request may carry at a time; `wanted`: what the settings say."""
-    if servers.is_cooperative():
-        return sys.maxsize
-    if wanted is not None:
+    """How many streams the server of this request may carry at a time; `wanted`: of threads, what the settings say."""
+    if wanted is not None and not servers.is_cooperative():
         return wanted
-    threads = servers.threads(environ)
-    return sys.maxsize if threads is None else threads // THREADS_PER_STREAM
+    most = servers.at_a_time(environ)
+    return sys.maxsize if most is None else most // SHARE
 
 
 class QueueStream(Stream):
@@ -42,16 +41,22 @@ class QueueStream(Stream):
     def __iter__(self) -> Iterator[bytes]:
         """The response's body."""
         try:
-            while True:
+            frames, finished = self._take()
+            # Headers leave with the first byte (PEP 3333), and a client is to know at once that it is served.
+            yield frames or KEEP_ALIVE.raw
+            while not finished:
                 with self._changed:
                     self._changed.wait_for(lambda: self._waiting or self._finished)
-                    waiting, self._waiting = self._waiting, {}
-                    finished = self._finished
-                yield b"".join(waiting.values())
-                if finished:
-                    return
+                frames, finished = self._take()
+                yield frames
         finally:
             self._leave(self)
+
+    def _take(self) -> tuple[bytes, bool]:
+        """What waits to be written, and whether that is all."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, {}
+            return b"".join(waiting.values()), self._finished
 
     def close(self) -> None:
         """WSGI's `close`, also where the body was never iterated."""

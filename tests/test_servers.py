@@ -1,0 +1,310 @@
+"""A host's servers: gunicorn's kinds of workers with the host's own hooks and wrappers, and `flask run`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness import ROOT, Answer, Server, environment, free_port, insert, row, update, wait_until
+
+HOST = "tests.hosts.threads_host"
+# Every hook of ours replaced by one of the host's own.
+OWN_HOOKS = """
+from taskapi.gunicorn_conf import *
+def on_starting(server): pass
+def post_fork(server, worker): pass
+def post_worker_init(worker): pass
+def worker_int(worker): print("the host's own worker_int", flush=True)
+def worker_exit(server, worker): pass
+def on_exit(server): pass
+"""
+WORKERS = {
+    "gevent": ("-k", "gevent"),
+    "gthread": ("-k", "gthread", "--threads", "8"),
+    "sync": ("-k", "sync"),
+}
+
+Serve = Callable[..., "HostServer"]
+Run = Callable[[], "HostServer"]
+
+
+class HostServer(Server):
+    """The host under gunicorn; who asks is said by a header."""
+
+    def stream(self, path: str, user: int | None = 1, **headers: str) -> Any:
+        return super().stream(path, None, X_User=str(user), **headers)
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        wait_until(lambda: self.process.poll() is not None or self.answers("/"))
+        assert self.process.poll() is None, self.log.read_text()
+
+
+class DevelopmentServer(HostServer):
+    """The same under `flask run`."""
+
+    def __init__(self, log: Path, variables: dict[str, str]) -> None:
+        self.port, self.log, self.streams = free_port(), log, []
+        command = [sys.executable, "-m", "flask", "--app", f"{HOST}:app", "run", "--port", str(self.port)]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=output)
+
+
+@pytest.fixture
+def own_hooks(tmp_path: Path) -> str:
+    path = tmp_path / "gunicorn.conf.py"
+    path.write_text(OWN_HOOKS)
+    return str(path)
+
+
+@pytest.fixture
+def no_hooks(tmp_path: Path) -> str:
+    """A configuration that knows nothing of us."""
+    path = tmp_path / "gunicorn.conf.py"
+    path.write_text("worker_tmp_dir = '/dev/shm'\n")
+    return str(path)
+
+
+@pytest.fixture
+def members(database_url: str, engine: sa.Engine) -> Iterator[dict[str, str]]:
+    """The host's users, 1 to 20, in its own table; the variables that name its database."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE threads_host_members (id INTEGER PRIMARY KEY, team TEXT NOT NULL)")
+        for number in range(1, 21):
+            team = "support" if number == 20 else "sales"
+            connection.exec_driver_sql(f"INSERT INTO threads_host_members VALUES ({number}, '{team}')")
+    yield {"HOST_DATABASE": database_url.replace("postgresql://", "postgresql+psycopg://")}
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE threads_host_members")
+
+
+@pytest.fixture
+def serve_host(database_url: str, members: dict[str, str], tmp_path: Path) -> Iterator[Serve]:
+    """Start gunicorn on the host."""
+    with contextlib.ExitStack() as servers:
+
+        def serve(*arguments: str, app: str = f"{HOST}:wrapped", **settings: Any) -> HostServer:
+            log = tmp_path / "host.log"
+            server = HostServer(database_url, log, *arguments, app=app, variables=members, wait=False, **settings)
+            servers.callback(server.close)
+            server.wait()
+            return server
+
+        yield serve
+
+
+@pytest.fixture
+def run_host(database_url: str, members: dict[str, str], tmp_path: Path) -> Iterator[Run]:
+    """Start the development server on the host."""
+    with contextlib.ExitStack() as servers:
+
+        def run() -> HostServer:
+            server = DevelopmentServer(tmp_path / "host.log", {**environment(database_url), **members})
+            servers.callback(server.close)
+            server.wait()
+            return server
+
+        yield run
+
+
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+# The end.
+
+
+@pytest.mark.slow
+@only_sqlite
+@pytest.mark.parametrize(("kind", "stops"), [("gevent", 20), ("gthread", 5)])
+def test_every_idle_worker_that_is_told_to_stop_says_bye(
+    serve_host: Serve, engine: sa.Engine, no_hooks: str, kind: str, stops: int
+) -> None:
+    insert(engine, "a")
+    server = serve_host("-c", no_hooks, *WORKERS[kind])
+
+    for number in range(stops):
+        stream = wait_until(lambda: reopen(server))
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGTERM)
+
+        assert said(stream) == ["shutdown"], f"stop {number}"
+
+
+def reopen(server: HostServer) -> Any:
+    """A stream of the task that has had its first frame; None while the server's worker changes."""
+    with contextlib.suppress(OSError, StopIteration):
+        stream = server.stream("/api/tasks/a/events")
+        return stream if stream.next().name == "message" else None  # a worker that is about to go says bye
+    return None
+
+
+def said(stream: Any) -> list[str]:
+    """What the rest of a stream gives as reasons for its end."""
+    return [event.json["reason"] for event in stream.rest()]
+
+
+@only_sqlite
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["gevent", "gthread"])
+def test_whatever_ends_a_worker_streams_end_with_bye_though_every_hook_is_the_hosts(
+    serve_host: Serve, engine: sa.Engine, own_hooks: str, kind: str, number: int
+) -> None:
+    insert(engine, "a")
+    server = serve_host("-c", own_hooks, *WORKERS[kind])
+    stream = reopen(server)
+    started = time.monotonic()
+
+    server.process.send_signal(number)
+
+    assert said(stream) == ["shutdown"]
+    assert time.monotonic() - started < 5
+
+
+@only_sqlite
+@pytest.mark.parametrize("kind", ["gevent", "gthread"])
+def test_a_worker_that_has_had_its_requests_says_bye(
+    serve_host: Serve, engine: sa.Engine, own_hooks: str, kind: str
+) -> None:
+    insert(engine, "a")
+    server = serve_host("-c", own_hooks, *WORKERS[kind], "--max-requests", "20")
+    stream = reopen(server)
+
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            server.get("/")
+
+    assert said(stream) == ["shutdown"]
+
+
+@only_sqlite
+def test_the_development_server_says_bye_at_ctrl_c(run_host: Run, engine: sa.Engine) -> None:
+    insert(engine, "a")
+    server = run_host()
+    stream = reopen(server)
+
+    server.process.send_signal(signal.SIGINT)
+
+    assert said(stream) == ["shutdown"]
+
+
+# What runs beside requests.
+
+
+@pytest.mark.parametrize("kind", ["gevent", "gthread", "sync"])
+def test_behind_wrappers_and_with_the_hosts_hooks_a_dead_workers_task_times_out(
+    serve_host: Serve, engine: sa.Engine, own_hooks: str, kind: str
+) -> None:
+    insert(engine, "a", status="running", lease_expires_at="2020-01-01 00:00:00+00:00")
+
+    serve_host("-c", own_hooks, *WORKERS[kind])  # which asks for a page of the host's
+
+    wait_until(lambda: row(engine, "a")["status"] == "timeout")
+
+
+def test_under_the_development_server_a_dead_workers_task_times_out(run_host: Run, engine: sa.Engine) -> None:
+    insert(engine, "a", status="running", lease_expires_at="2020-01-01 00:00:00+00:00")
+
+    run_host()
+
+    wait_until(lambda: row(engine, "a")["status"] == "timeout")
+
+
+@only_sqlite
+@pytest.mark.parametrize("kind", ["gevent", "gthread"])
+def test_an_error_tracker_around_the_host_captures_nothing_of_streams(
+    serve_host: Serve, engine: sa.Engine, own_hooks: str, kind: str
+) -> None:
+    insert(engine, "a", status="running")
+    server = serve_host("-c", own_hooks, *WORKERS[kind])
+    stream = reopen(server)
+
+    update(engine, "a", status="completed")
+
+    assert [event.name for event in stream.rest()] == ["message", "done"]
+    server.stop()
+    log = server.log.read_text()
+    assert "captured" not in log
+    assert "rror" not in log
+
+
+# The host's connections.
+
+
+@only_postgresql
+@pytest.mark.parametrize("arguments", [("-k", "gevent"), ("-k", "gthread", "--threads", "80")])
+def test_twenty_long_polls_hold_no_connection_of_the_hosts(
+    serve_host: Serve, engine: sa.Engine, arguments: tuple[str, ...]
+) -> None:
+    server = serve_host(*arguments)
+    for user in range(1, 5):
+        insert(engine, f"of_{user}", user)
+    with ThreadPoolExecutor(20) as pool:
+        polls = [pool.submit(long_poll, server, user) for user in range(1, 5) for _ in range(5)]
+        wait_until(
+            lambda: all(long_poll(server, user, 0).headers["Preference-Applied"] is None for user in range(1, 5))
+        )
+
+        idle = idle_in_transaction(engine)
+        seconds = time_of(lambda: server.get("/", X_User="9"))
+        for user in range(1, 5):
+            update(engine, f"of_{user}", progress=50)
+        answers = [poll.result() for poll in polls]
+
+    assert (idle, len(answers)) == (0, 20)
+    assert seconds < 0.5
+    assert {(answer.status, answer.json["progress"]) for answer in answers} == {(200, 50.0)}
+
+
+def long_poll(server: HostServer, user: int, seconds: int = 30) -> Answer:
+    """Wait for news; of more than five at a time of one user, the answer comes at once and says so."""
+    path = f"/api/tasks/of_{user}/status"
+    tag = server.get(path, X_User=str(user)).headers["ETag"]
+    return server.get(path, X_User=str(user), If_None_Match=tag, Prefer=f"wait={seconds}")
+
+
+def test_after_a_long_poll_the_hosts_rule_still_knows_its_user(serve_host: Serve, engine: sa.Engine) -> None:
+    server = serve_host()
+    insert(engine, "of_1", 1)
+    tag = server.get("/api/tasks/of_1/status", X_User="20").headers["ETag"]
+
+    answer = server.get("/api/tasks/of_1/status", X_User="20", If_None_Match=tag, Prefer="wait=1")
+
+    assert (answer.status, answer.headers["Preference-Applied"]) == (304, "wait=1")
+
+
+@only_postgresql
+@pytest.mark.parametrize("arguments", [("-k", "gevent"), ("-k", "gthread", "--threads", "80")])
+def test_twenty_streams_hold_no_connection_of_the_hosts(
+    serve_host: Serve, engine: sa.Engine, arguments: tuple[str, ...]
+) -> None:
+    server = serve_host(*arguments)
+    insert(engine, "a")
+    for _ in range(10):
+        server.stream("/api/tasks/a/events").next()
+        server.stream("/api/tasks/users/me/events").next()
+
+    assert idle_in_transaction(engine) == 0
+    assert time_of(lambda: server.get("/", X_User="9")) < 0.5
+
+
+def idle_in_transaction(engine: sa.Engine) -> int:
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in %'"
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text(statement)))
+
+
+def time_of(call: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
