@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, Answer, Server, environment, free_port, insert, row, update, wait_until
+from harness import ROOT, Answer, EventStream, Server, environment, free_port, insert, row, update, wait_until
 
 HOST = "tests.hosts.threads_host"
 # Every hook of ours replaced by one of the host's own.
@@ -198,6 +199,32 @@ def test_the_development_server_says_bye_at_ctrl_c(run_host: Run, engine: sa.Eng
     assert said(stream) == ["shutdown"]
 
 
+@only_sqlite
+def test_under_a_gunicorn_that_was_not_tried_streams_come_from_generators_and_the_log_says_so_once(
+    serve_host: Serve, engine: sa.Engine, no_hooks: str
+) -> None:
+    with Path(no_hooks).open("a") as configuration:
+        configuration.write("import gunicorn\ngunicorn.version_info = (99, 0, 0)\n")
+    server = serve_host("-c", no_hooks, "-k", "gevent")
+    insert(engine, "a", status="running")
+    first, second = reopen(server), reopen(server)
+
+    update(engine, "a", status="completed")
+
+    assert [event.name for event in [*first.rest(), *second.rest()]] == ["message", "done"] * 2
+    assert server.log.read_text().count("how gunicorn 99 ends a request is not known") == 1
+
+
+@only_sqlite
+@pytest.mark.parametrize("kind", ["gthread", "development"])
+def test_the_headers_of_a_stream_that_has_nothing_to_say_leave_at_once(
+    serve_host: Serve, run_host: Run, engine: sa.Engine, kind: str
+) -> None:
+    server = run_host() if kind == "development" else serve_host(*WORKERS[kind])
+
+    assert time_of(lambda: server.stream("/api/tasks/users/me/events")) < 1
+
+
 # What runs beside requests.
 
 
@@ -308,3 +335,72 @@ def time_of(call: Callable[[], Any]) -> float:
     started = time.monotonic()
     call()
     return time.monotonic() - started
+
+
+# Bars on servers that have few threads.
+
+
+class Bar(threading.Thread):
+    """A client of one task that does as the element does: it streams, and where there is no place it polls."""
+
+    def __init__(self, server: HostServer, task_id: str, user: int) -> None:
+        super().__init__(daemon=True)
+        self.shown: dict[str, Any] = {}
+        self.ways: set[str] = set()
+        self._server, self._path, self._headers = server, f"/api/tasks/{task_id}", {"X-User": str(user)}
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):  # the test is over
+            while self.shown.get("status") != "completed":
+                if self._stream() == "busy":
+                    self._poll(until=time.monotonic() + 60)
+
+    def _stream(self) -> str:
+        with contextlib.closing(EventStream(self._server.port, f"{self._path}/events", self._headers)) as stream:
+            for event in stream:
+                if event.name == "message":
+                    self.shown = event.json
+                    self.ways.add("stream")
+                elif event.name == "bye":
+                    return str(event.json["reason"])
+        return "done"
+
+    def _poll(self, until: float) -> None:
+        tag = ""
+        while time.monotonic() < until and self.shown.get("status") != "completed":
+            answer = self._server.get(f"{self._path}/status", X_User=self._headers["X-User"], If_None_Match=tag)
+            if answer.status == 200:
+                self.shown, tag = answer.json, answer.headers["ETag"]
+            self.ways.add("poll")
+            time.sleep(float(answer.headers["Retry-After"] or 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "streams"), [("gthread", 2), ("sync", 0), ("gevent", 50)])
+def test_beside_fifty_bars_the_hosts_views_answer_and_every_bar_moves(
+    serve_host: Serve, engine: sa.Engine, kind: str, streams: int
+) -> None:
+    server = serve_host(*WORKERS[kind])
+    users = {f"task_{number}": number % 20 + 1 for number in range(50)}
+    for task_id, user in users.items():
+        insert(engine, task_id, user, status="running")
+    bars: list[Bar] = []
+    for task_id, user in users.items():  # one after the other, as people come
+        bars.append(Bar(server, task_id, user))
+        wait_until(lambda: bars[-1].shown)
+
+    times = []
+    for progress in (20.0, 40.0, 60.0):
+        for task_id in users:
+            update(engine, task_id, progress=progress)
+            times.append(time_of(lambda: server.get("/", X_User="9")))
+        wait_until(lambda progress=progress: all(bar.shown.get("progress") == progress for bar in bars))
+    for task_id in users:
+        update(engine, task_id, status="completed")
+    for bar in bars:
+        bar.join(10)
+
+    assert {bar.shown["status"] for bar in bars} == {"completed"}
+    assert sum(bar.ways == {"stream"} for bar in bars) >= streams
+    assert sorted(times)[len(times) * 9 // 10] < 0.5  # the rest: a machine of two cores has pauses of its own
