@@ -377,11 +377,11 @@ class Bar(threading.Thread):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "streams"), [("gthread", 2), ("sync", 0), ("gevent", 50)])
+@pytest.mark.parametrize(("kind", "streams"), [("gthread", 2), ("sync", 0), ("gevent", 50), ("development", 50)])
 def test_beside_fifty_bars_the_hosts_views_answer_and_every_bar_moves(
-    serve_host: Serve, engine: sa.Engine, kind: str, streams: int
+    serve_host: Serve, run_host: Run, engine: sa.Engine, kind: str, streams: int
 ) -> None:
-    server = serve_host(*WORKERS[kind])
+    server = run_host() if kind == "development" else serve_host(*WORKERS[kind])
     users = {f"task_{number}": number % 20 + 1 for number in range(50)}
     for task_id, user in users.items():
         insert(engine, task_id, user, status="running")
@@ -404,3 +404,33 @@ def test_beside_fifty_bars_the_hosts_views_answer_and_every_bar_moves(
     assert {bar.shown["status"] for bar in bars} == {"completed"}
     assert sum(bar.ways == {"stream"} for bar in bars) >= streams
     assert sorted(times)[len(times) * 9 // 10] < 0.5  # the rest: a machine of two cores has pauses of its own
+
+
+@pytest.mark.slow
+@only_sqlite
+@pytest.mark.parametrize("kind", ["gthread", "development"])
+def test_fifty_bars_of_a_page_move_on_few_threads(
+    browser: Any, serve_host: Serve, run_host: Run, engine: sa.Engine, kind: str
+) -> None:
+    names = [f"task_{number}" for number in range(50)]
+    for name in names:
+        insert(engine, name, status="running", progress=5)
+    server = run_host() if kind == "development" else serve_host(*WORKERS[kind])
+    page = browser.new_context(locale="en-GB").new_page()
+
+    page.goto(f"http://127.0.0.1:{server.port}/bars?user=1&tasks={','.join(names)}")
+    page.wait_for_function(f"{ALL_SHOW}(5)")
+    for name in names:
+        update(engine, name, progress=60)
+    page.wait_for_function(f"{ALL_SHOW}(60)")
+    seconds = time_of(lambda: server.get("/", X_User="9"))
+    page.context.close()
+
+    assert seconds < 0.5
+
+
+# Whether fifty bars show so many per cent.
+ALL_SHOW = """(percent => {
+    const bars = [...document.querySelectorAll("task-progress")];
+    return bars.length === 50 && bars.every(({ task }) => task?.progress === percent);
+})"""
