@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -80,6 +81,19 @@ def at_a_time(environ: dict[str, Any]) -> int | None:
         return 1
     # What is not known is taken for a small pool, such as waitress has.
     return 4 if worker is None else int(worker.cfg.threads)
+
+
+def has_left(environ: dict[str, Any]) -> bool:
+    """Whether the client of a request has closed its connection; False where that cannot be told without waiting."""
+    taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if is_cooperative() or type(taken) is not socket.socket or taken.gettimeout() is not None:
+        return False
+    try:
+        return not taken.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 @cache

@@ -92,7 +92,7 @@ LIBRARIES = {
     "sqlite3": {"database.embedded", "database.sqlite", "stream.feed.sqlite"},
     "rich": {"cli"},
     "urllib.request": {"cli.remote"},
-    "socket": {"stream.sockets", "demo"},
+    "socket": {"demo", "servers", "stream.sockets"},
 }
 
 

@@ -406,6 +406,19 @@ def test_beside_fifty_bars_the_hosts_views_answer_and_every_bar_moves(
     assert sorted(times)[len(times) * 9 // 10] < 0.5  # the rest: a machine of two cores has pauses of its own
 
 
+@only_sqlite
+def test_a_client_that_leaves_gives_its_thread_back_within_seconds(serve_host: Serve, engine: sa.Engine) -> None:
+    insert(engine, "a")
+    server = serve_host(*WORKERS["gthread"])
+    streams = [reopen(server), reopen(server)]
+    assert reopen(server) is None  # a quarter of eight
+
+    for stream in streams:
+        stream.close()
+
+    wait_until(lambda: reopen(server), 5)
+
+
 @pytest.mark.slow
 @only_sqlite
 @pytest.mark.parametrize("kind", ["gthread", "development"])

@@ -84,7 +84,7 @@ class Broadcaster:
             self._poller = self._poller or Poller()
             stream, most = SocketStream(environ, self._poller, self._hub.leave, terms), sys.maxsize
         else:
-            stream, most = QueueStream(self.leave, terms), capacity(environ, self._max_thread_streams)
+            stream, most = QueueStream(environ, self.leave, terms), capacity(environ, self._max_thread_streams)
         if refusal := self._hub.admit(stream, most):
             return refusal
         if isinstance(stream, QueueStream):
