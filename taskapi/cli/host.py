@@ -41,6 +41,8 @@ def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
     try:
         store = current().store
+        if store.engine.url == current().settings["DATABASE_URL"]:  # not the application's own database
+            schema.upgrade_embedded(store)
         schema.upgrade_tables(store.engine)
     except SQLAlchemyError as error:
         raise click.ClickException(store.explain(error)) from None
