@@ -23,7 +23,7 @@ import jwt
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from taskapi import schema
+from taskapi.database import connections, schema
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -230,7 +230,7 @@ def _postgresql() -> Iterator[str]:
 
 def open_engine(url: str) -> sa.Engine:
     """An engine as taskapi opens it."""
-    return open_engine(make_url(url.replace("postgresql://", "postgresql+psycopg://")))
+    return connections.open_engine(connections.own_url(make_url(url)))
 
 
 def insert_tasks(engine: sa.Engine, number: int) -> None:
