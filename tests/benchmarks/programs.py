@@ -235,9 +235,9 @@ def open_engine(url: str) -> sa.Engine:
 
 def insert_tasks(engine: sa.Engine, number: int) -> None:
     """Running tasks: t1, t2 and so on."""
-    insert = "INSERT INTO user_tasks (task_id, user_id, status) SELECT 't' || i, 1, 'running' "
+    insert = "INSERT INTO user_tasks (task_id, user_id, status) VALUES (:task_id, 1, 'running')"
     with engine.begin() as connection:
-        connection.execute(sa.text(insert + f"FROM generate_series(1, {number}) i"))
+        connection.execute(sa.text(insert), [{"task_id": f"t{i}"} for i in range(1, number + 1)])
 
 
 def taskapi(url: str, *arguments: str, **settings: Any) -> Program:
