@@ -36,7 +36,7 @@ def on_starting(server: Any) -> None:
             "taskapi cannot be preloaded: psycopg and locks that are imported before gevent patches the standard "
             "library block every request. Start without --preload."
         )
-    if server.cfg.protocol != "http":
+    if getattr(server.cfg, "protocol", "http") != "http":  # gunicorn 22 speaks nothing else
         raise ConfigError("taskapi's streams speak HTTP: start without --protocol.")
 
 

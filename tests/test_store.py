@@ -128,7 +128,7 @@ def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine
 
 
 def test_a_claim_begins_with_nothing_done_said_or_broken(store: Store, engine: sa.Engine) -> None:
-    done = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
+    done: dict[str, Any] = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
     running(engine, total_items=10, stage="x", result_message="m", error_details="e", **done)
 
     store.claim("a", 60)

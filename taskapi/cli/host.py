@@ -12,6 +12,7 @@ from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
+from ..extras import MissingExtraError
 from ..state import current
 
 MIGRATION = '''"""The tables of taskapi, version {version}."""
@@ -39,13 +40,13 @@ group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
 @group.command()
 def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
-    store = current().store
     try:
+        store = current().store
         is_ours = current().background.owns_schema and not schema.is_an_applications(store.engine)
         (schema.upgrade if is_ours else schema.upgrade_beside)(store.engine)
     except SQLAlchemyError as error:
         raise click.ClickException(store.explain(error)) from None
-    except RuntimeError as error:
+    except (RuntimeError, MissingExtraError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"The tables of taskapi are at version {schema.VERSION}.")
 

@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 
+from .. import extras
 from .dialect import Dialect
 from .statements import SNAPSHOT, Statements
 
@@ -115,6 +116,7 @@ class Postgresql(Dialect):
 
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
+        extras.need("postgresql", "PostgreSQL")
         return {
             "connect_args": {
                 "connect_timeout": 5,
