@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, current_app, request, url_for
+from flask import Blueprint, Flask, Response, current_app, has_app_context, request, url_for
 from markupsafe import Markup
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -53,8 +54,10 @@ class TaskAPI:
 
     def init_app(self, app: Flask, *, url_prefix: str | None = None) -> None:
         """Add the routes, below `/api/tasks` unless `TASKAPI_URL_PREFIX` or `url_prefix` says otherwise."""
-        settings = config.of_host(app.config, Path(app.instance_path))
-        prefix = url_prefix or self._url_prefix or settings["URL_PREFIX"]
+        given = self._url_prefix if url_prefix is None else url_prefix
+        here = {} if given is None else {"TASKAPI_URL_PREFIX": given}
+        settings = config.of_host({**app.config, **here}, Path(app.instance_path))
+        prefix = settings["URL_PREFIX"]
         app.extensions[KEY] = LazyState(lambda: self._make(app, settings))
         app.register_blueprint(blueprint(settings, prefix, prefix))
         app.add_template_global(task_progress)
@@ -106,13 +109,14 @@ class TaskAPI:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
-        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
+        return make_state(settings, self._engine(app, settings), identify, self.rules, key, owns_schema=False)
 
-    def _engine(self, settings: dict[str, Any]) -> Engine:
+    def _engine(self, app: Flask, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""
         if self._db is None:
             return open_engine(settings["DATABASE_URL"])
-        engine: Engine = self._db.engine
+        with nullcontext() if has_app_context() else app.app_context():  # a server's hook comes before any request
+            engine: Engine = self._db.engine
         return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
 
 

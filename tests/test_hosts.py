@@ -14,8 +14,8 @@ from harness import insert, update
 pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
-from tests.hosts import board, conduit  # noqa: E402
-from tests.hosts.life import alive, sign_in  # noqa: E402
+from tests.hosts import board, conduit
+from tests.hosts.life import alive, sign_in
 
 ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/456", "/api/tasks/a/events")
 ADA, BOB, CLEO = 1, 2, 3

@@ -1,4 +1,4 @@
-"""A JSON API with tokens of its own kind: header type, key, users, blocklist, errors; and blueprints named as ours are."""
+"""A JSON API: tokens of its own kind, key, users, blocklist, errors; and blueprints that are named as ours are."""
 
 from __future__ import annotations
 
