@@ -24,7 +24,7 @@ from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.store import Store
 from .progress.rows import new_row
-from .site import docs, page
+from .site import description, docs, page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.hub import Places
@@ -126,9 +126,11 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     for part in (tasks.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     wanted = {"HEALTH": health.bp, "METRICS": metrics.bp, "PAGE": page.bp, "DOCS": docs.bp}
-    for name, part in wanted.items():
-        if settings[name]:
-            ours.register_blueprint(part, url_prefix=site_prefix)
+    beside = [part for name, part in wanted.items() if settings[name]]
+    if settings["PAGE"] or settings["DOCS"]:
+        beside.append(description.bp)
+    for part in beside:
+        ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
     return ours
 
@@ -199,7 +201,8 @@ def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[
 def task_progress(task_id: str, label: str = "") -> Markup:
     """For templates: the element of a task, and the module that defines it."""
     module = url_for("taskapi.static", filename="task-progress.js")
-    source = url_for("taskapi.tasks.status", task_id=task_id).removesuffix("/status")
+    status, *_ = url_for("taskapi.tasks.status", task_id=task_id).split("?")  # which the application may add to all
+    source = status.removesuffix("/status")
     tag = Markup('<script type="module" src="{}"></script><task-progress src="{}" label="{}"></task-progress>')
     return tag.format(module, source, label)
 

@@ -14,8 +14,8 @@ from harness import insert, update
 pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
-from tests.hosts import board, conduit
-from tests.hosts.life import alive, sign_in
+from hosts import board, conduit
+from hosts.life import alive, sign_in
 
 ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/456", "/api/tasks/a/events")
 ADA, BOB, CLEO = 1, 2, 3
@@ -164,7 +164,7 @@ def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(sit
 def move(app: Flask, user: int, team: str) -> None:
     """Put somebody into another team."""
     with app.app_context():
-        board.db.session.get(board.User, user).team = team
+        board.db.session.get_one(board.User, user).team = team
         board.db.session.commit()
 
 

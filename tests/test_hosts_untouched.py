@@ -19,9 +19,10 @@ from harness import Server, wait_until
 pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
+from hosts import board, conduit, diary
+from hosts.life import alive, sign_in, with_driver
+
 from taskapi import TaskAPI, config
-from tests.hosts import board, conduit, diary
-from tests.hosts.life import alive, sign_in, with_driver
 
 PATHS = ["/", "/login", "/static/style.css", "/static/nothing.css", "/nothing", "/forbidden", "/broken", "/user"]
 PATHS += ["/tasks/1/status", "/events/", "/api/nothing", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"]

@@ -120,10 +120,10 @@ def sign_out() -> Any:
 
 
 @bp.get("/forbidden")
-def forbidden() -> None:
+def forbidden() -> str:
     abort(403)
 
 
 @bp.get("/broken")
-def broken() -> None:
+def broken() -> str:
     raise RuntimeError("the board's own trouble")

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from flask import Blueprint, Flask, current_app, g, redirect, render_template, request, session
+from flask.cli import with_appcontext
 
 from taskapi import Identity, TaskAPI
 
@@ -49,6 +50,7 @@ def close_database(_error: BaseException | None = None) -> None:
 
 
 @click.command("init-db")
+@with_appcontext
 def init_database() -> None:
     database().execute("CREATE TABLE IF NOT EXISTS post (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
     click.echo("Initialized the database.")
