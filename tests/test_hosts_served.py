@@ -185,4 +185,4 @@ def sign_in(visit: Visit, user: int) -> None:
 
 
 def wait_for_bar(visit: Visit, value: int) -> None:
-    visit.wait_for(f"document.querySelector('task-progress')?.shadowRoot.querySelector('progress').value === {value}")
+    visit.wait_for(f"document.querySelector('task-progress')?.shadowRoot?.querySelector('progress').value === {value}")
