@@ -18,7 +18,7 @@ from sqlalchemy.orm import scoped_session
 
 from . import config, errors, hosting
 from .api import events, health, metrics, tasks
-from .auth.identity import Identity, Rules, Task
+from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
@@ -143,7 +143,8 @@ def beginner(prefix: str) -> Callable[[], Response | None]:
         if not current_app.testing:  # then nothing runs beside it
             state.background.start()
         refused = request.routing_exception
-        if refused is None or not request.path.startswith(f"{prefix}/") or (refused.code or 500) < 400:
+        is_ours = request.path == prefix or request.path.startswith(f"{prefix}/")
+        if refused is None or not is_ours or (refused.code or 500) < 400:
             return None
         return errors.http(refused)
 
@@ -182,20 +183,21 @@ def make_state(
 def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
     """Who is asking: what the application's own rule says, else its Flask-JWT-Extended."""
     if rules.identity is not None:
-        rule = rules.identity
-
-        def identify() -> Identity:
-            found = rule()
-            if found is None:
-                raise errors.UnauthorizedError("Please sign in.")
-            return found
-
-        return identify
+        return partial(_identified, rules.identity)
     if "flask-jwt-extended" not in app.extensions:
         raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
     from .auth.jwt import Tokens
 
     return Tokens(settings["ADMIN_CLAIM"])
+
+
+def _identified(rule: Callable[[], Identity | None]) -> Identity:
+    found = rule()
+    if found is None:
+        raise errors.UnauthorizedError("Please sign in.")
+    if not isinstance(found, Identity):
+        raise TypeError(f"@tasks.identity must return an Identity or None, not {type(found).__name__}")
+    return found._replace(user_id=user_id(found.user_id))
 
 
 def task_progress(task_id: str, label: str = "") -> Markup:

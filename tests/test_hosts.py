@@ -17,6 +17,8 @@ pytest.importorskip("flask_wtf", reason="a host of the tests needs the package f
 from hosts import board, conduit
 from hosts.life import alive, sign_in
 
+from taskapi import Identity
+
 ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/456", "/api/tasks/a/events")
 ADA, BOB, CLEO = 1, 2, 3
 
@@ -176,9 +178,9 @@ def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_ho
     assert client.post("/logout").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/api/tasks/nothing/status", "/api/tasks/nothing", "/api/tasks/static/nothing.js"])
+@pytest.mark.parametrize("path", ["/nothing/status", "/nothing", "/static/nothing.js", ""])
 def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str) -> None:
-    answer = sign_in(site.test_client(), ADA).get(path)
+    answer = sign_in(site.test_client(), ADA).get(f"/api/tasks{path}")
 
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
 
@@ -195,6 +197,29 @@ def test_beside_the_prefix_what_is_not_there_is_the_hosts_business(site: Flask, 
 
     assert answer.status_code == 404
     assert "The board is sorry" in answer.text
+
+
+@pytest.mark.parametrize("user_id", [1, "1"], ids=["integer", "text"])
+def test_a_user_id_is_an_integer_or_one_written_as_a_text(
+    site: Flask, monkeypatch: pytest.MonkeyPatch, user_id: Any
+) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: Identity(user_id))
+    monkeypatch.setattr(board.tasks.rules, "may_see", None)
+    client = site.test_client()
+
+    assert [client.get(path).status_code for path in ENDPOINTS] == [200] * 4
+    assert client.get(client.post("/api/tasks/a/events").headers["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize("found", [Identity("ada"), Identity(None), Identity(True), Identity("01"), 1, "1"])  # type: ignore[arg-type]
+def test_what_is_no_user_id_is_said_in_the_log(
+    site: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: Any
+) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: found)
+
+    assert [site.test_client().get(path).status_code for path in ENDPOINTS] == [500] * 4
+    wanted = "a user id must be an integer" if isinstance(found, Identity) else "must return an Identity or None"
+    assert wanted in caplog.text
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("the host's own trouble"), ValueError("odd")])

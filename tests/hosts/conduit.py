@@ -57,6 +57,7 @@ def create_app(config: Mapping[str, Any] | None = None, *, with_tasks: bool = Tr
     sign(app)
     app.register_error_handler(HTTPException, failed)
     app.register_error_handler(404, lost)
+    app.register_error_handler(Exception, crashed)
     for blueprint in (users, tasks, events, page):
         app.register_blueprint(blueprint)
     if with_tasks:
@@ -82,13 +83,17 @@ def failed(error: HTTPException) -> Any:
     return jsonify(errors={"body": [error.name]}), error.code
 
 
+def crashed(_error: Exception) -> Any:
+    return jsonify(errors={"body": ["Conduit has crashed"]}), HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def lost(_error: HTTPException) -> Any:
     return jsonify(errors={"body": ["Conduit has nothing there"]}), HTTPStatus.NOT_FOUND
 
 
 @users.post("/users/login")
 def login() -> Any:
-    user = db.session.scalars(db.select(User).filter_by(name=request.json["name"])).one()  # type: ignore[index]
+    user = db.session.scalars(db.select(User).filter_by(name=request.json["name"])).one()
     return jsonify(token=create_access_token(user, additional_claims={"staff": user.is_staff}))
 
 
