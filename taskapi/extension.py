@@ -59,7 +59,10 @@ class TaskAPI:
         settings = config.of_host({**app.config, **here}, Path(app.instance_path))
         prefix = settings["URL_PREFIX"]
         app.extensions[KEY] = LazyState(lambda: self._make(app, settings))
-        app.register_blueprint(blueprint(settings, prefix, prefix))
+        ours = blueprint(settings, prefix, prefix)
+        if settings["CORS_ORIGINS"]:
+            allow_origins(ours, settings["CORS_ORIGINS"])
+        app.register_blueprint(ours)
         app.add_template_global(task_progress)
         app.cli.add_command(commands.group)
         if self._db is not None:
@@ -133,6 +136,23 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
         ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
     return ours
+
+
+def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:
+    """Let pages of these origins call an application, or a blueprint's routes."""
+    try:
+        from flask_cors import CORS
+    except ImportError:
+        raise config.ConfigError("TASKAPI_CORS_ORIGINS needs the package flask-cors.") from None
+    CORS(
+        target,
+        origins=origins,
+        supports_credentials=True,
+        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
+        expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
+        max_age=600,
+        **options,
+    )
 
 
 def beginner(prefix: str) -> Callable[[], Response | None]:

@@ -235,3 +235,40 @@ def test_an_identity_that_cannot_be_told_is_a_problem_without_details(
 
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert str(trouble) not in answer.text
+
+
+# Pages of other origins.
+
+
+def test_origins_that_may_call_the_api_may_call_nothing_else_of_the_host(database_url: str) -> None:
+    origin = {"Origin": "https://app.example.com"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Authorization"}
+    with alive(conduit, database_url, TASKAPI_CORS_ORIGINS=["https://app.example.com"]) as app:
+        client = app.test_client()
+        token = token_of(client, "ada")
+        answers = [
+            client.options("/api/tasks/a/events", headers={**origin, **asked}),
+            client.get("/api/tasks/users/me", headers={**origin, **token}),
+            client.get("/api/tasks/users/me", headers=origin),
+            client.get("/api/tasks/static/task-progress.js", headers=origin, buffered=True),
+            client.get("/api/tasks/users/me", headers={**token, "Origin": "https://elsewhere.example.com"}),
+            client.options("/user", headers={**origin, **asked}),
+            client.get("/user", headers={**origin, **token}),
+        ]
+
+    allowed = [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
+    assert allowed == ["https://app.example.com"] * 4 + [None] * 3
+    assert answers[0].headers["Access-Control-Allow-Headers"] == "Authorization"
+    assert "ETag" in answers[1].headers["Access-Control-Expose-Headers"]
+
+
+# The cookie of Flask-JWT-Extended.
+
+
+def test_the_hosts_jwt_cookie_opens_everything_without_a_ticket(database_url: str, engine: sa.Engine) -> None:
+    with alive(conduit, database_url, JWT_TOKEN_LOCATION=["headers", "cookies"]) as app:
+        insert(engine, "a", ADA, learning_path_id=456, status="completed", progress=100)
+        client = app.test_client()
+        client.set_cookie("access_token_cookie", token_of(client, "ada")["Authorization"].removeprefix("Token "))
+
+        assert [client.get(path).status_code for path in ENDPOINTS] == [200] * 4
