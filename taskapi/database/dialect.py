@@ -43,8 +43,8 @@ class Dialect(ABC):
         """A statement whose parameters are written `:name`, as the driver wants them."""
 
     @abstractmethod
-    def list_parameter(self, numbers: Iterable[int]) -> Any:
-        """A list of numbers as one parameter."""
+    def list_parameter(self, values: Iterable[int | str]) -> Any:
+        """A list of numbers, or of texts, as one parameter."""
 
     @abstractmethod
     def is_missing_table(self, error: SQLAlchemyError) -> bool:

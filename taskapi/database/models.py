@@ -32,6 +32,7 @@ class TaskStatus(StrEnum):
         return self in FINAL
 
 
+WAITING = frozenset({TaskStatus.PENDING, TaskStatus.QUEUED})
 FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
 # The fields of `UserTaskResponse`, in its order.
 RESPONSE_FIELDS = (

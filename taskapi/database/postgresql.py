@@ -30,6 +30,26 @@ TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
 
 STATEMENTS = Statements(
+    # Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index
+    # is made for find it.
+    tasks_of=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status = ANY(:statuses)
+            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status = ANY(:statuses)
+            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    active_counts="""
+        SELECT status, count(*), min(created_at),
+            count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY status""",
     by_ids=f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE id = ANY(:ids) ORDER BY revision""",
     keys_of_ids="""
@@ -43,6 +63,42 @@ STATEMENTS = Statements(
         WHERE user_id = ANY(:user_ids)
             AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision
         ORDER BY revision DESC LIMIT :most""",
+    runs="""
+        (
+            SELECT extract(epoch FROM created_at)::double precision,
+                extract(epoch FROM coalesce(started_at, ended_at))::double precision,
+                extract(epoch FROM ended_at)::double precision
+            FROM (
+                SELECT created_at, started_at, ended_at, status FROM user_tasks
+                WHERE kind = :kind AND status IN ('completed', 'failed', 'timeout')
+                ORDER BY ended_at DESC LIMIT 10 * :most
+            ) AS ended
+            WHERE started_at IS NOT NULL OR status = 'completed'
+            ORDER BY ended_at DESC LIMIT :most
+        )
+        UNION ALL
+        (
+            SELECT extract(epoch FROM created_at)::double precision,
+                extract(epoch FROM started_at)::double precision,
+                NULL
+            FROM user_tasks
+            WHERE kind = :kind AND status IN ('starting', 'running')
+            ORDER BY started_at DESC LIMIT :most
+        )""",
+    standings="""
+        SELECT id, kind, status, progress / 100,
+            extract(epoch FROM started_at)::double precision,
+            extract(epoch FROM clock_timestamp())::double precision
+        FROM user_tasks WHERE id = ANY(:ids)""",
+    place="""
+        SELECT count(*), extract(epoch FROM min(other.created_at))::double precision
+        FROM user_tasks AS mine JOIN user_tasks AS other ON other.kind = mine.kind
+            AND (other.created_at, other.id) <= (mine.created_at, mine.id)
+        WHERE mine.id = :id AND other.status IN ('pending', 'queued')""",
+    line="""
+        SELECT id, extract(epoch FROM created_at)::double precision FROM user_tasks
+        WHERE kind = :kind AND status IN ('pending', 'queued')
+        ORDER BY created_at, id LIMIT :most""",
     clock="""
         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
     encoding="""
@@ -151,9 +207,9 @@ class Postgresql(Dialect):
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)
 
-    def list_parameter(self, numbers: Iterable[int]) -> list[int]:
+    def list_parameter(self, values: Iterable[int | str]) -> list[int | str]:
         """As an array."""
-        return list(numbers)
+        return list(values)
 
     def is_missing_table(self, error: SQLAlchemyError) -> bool:
         """By its code."""

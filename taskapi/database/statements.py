@@ -22,10 +22,19 @@ class Statements:
     task: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = :task_id"""
 
-    tasks_of: str = f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE user_id = :user_id
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
+    # Lists: a filter that is not wanted is NULL, or all seven statuses.
+
+    tasks_of: str
+
+    tasks: str
+
+    ended_counts: str = """
+        SELECT status, count(*) FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout')
+        GROUP BY status"""
+
+    # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
+    active_counts: str
 
     latest_of_learning_path: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks
@@ -70,6 +79,19 @@ class Statements:
     first_expired: str
 
     ended_before: str
+
+    # For forecasts, moments as seconds since 1970. Of those that have ended, only the last so many are looked at, which
+    # an index finds: whoever closed a long queue has left a hundred thousand that never ran. One that was completed
+    # without a word of its start is taken to have waited until then.
+
+    runs: str
+
+    standings: str
+
+    # How many wait before a task, itself included, and since when the first of them.
+    place: str
+
+    line: str
 
     # What workers write. NULL leaves a column as it is; `advance` adds up over processes.
 
