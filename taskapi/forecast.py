@@ -16,6 +16,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -109,6 +110,11 @@ class History:
         heads = [max(0.0, run.started - max(run.created, before.started)) for before, run in itertools.pairwise(runs)]
         return cls(durations, heads, runs[-1].started if runs else -math.inf)
 
+    @cached_property
+    def likely_durations(self) -> list[float]:
+        """Equally likely durations of the next task, ascending."""
+        return _steps(self.durations)
+
     @property
     def is_enough(self) -> bool:
         """Whether anything can be told from it."""
@@ -121,7 +127,7 @@ def of_waiting(history: History, now: float, position: int, first_created: float
     if not history.is_enough:
         return Forecast(position, sample=sample)
     waits = _waits(history, position, max(0.0, now - max(first_created, history.last_start)))
-    ends = sorted(wait + duration for wait in waits for duration in _steps(history.durations))
+    ends = sorted(wait + duration for wait in waits for duration in history.likely_durations)
     return Forecast(position, _moments(now, waits), _moments(now, ends), sample)
 
 
@@ -202,8 +208,10 @@ def _waits(history: History, position: int, passed: float) -> list[float]:
     reach = min(rest, max(1, len(heads) // STRETCH))
     sums = [0.0, *itertools.accumulate([*heads, *heads])]
     stretches = [sums[start + reach] - sums[start] for start in range(1, len(heads) + 1)]
-    if rest > reach:  # as far from the mean as a sum of independent stretches
-        stretches = [rest * mean + math.sqrt(rest / reach) * (stretch - reach * mean) for stretch in stretches]
+    if reach:
+        # A sum of independent stretches is as far from its mean; and the mean of a past is not that of the future.
+        wider = math.sqrt(rest / reach * (1 + rest / len(heads)))
+        stretches = [rest * mean + wider * (stretch - reach * mean) for stretch in stretches]
     waits = [head - passed + stretch for head, stretch in zip(heads, stretches, strict=True) if head > passed]
     if waits:
         return _steps(sorted(max(0.0, wait) for wait in waits))

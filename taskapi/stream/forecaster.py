@@ -21,7 +21,7 @@ INTERVAL_SECONDS = 2.0
 BATCH = 500
 REST = 9
 # After how many of them other work of the process may run.
-FORECASTS_PER_TURN = 20
+FORECASTS_PER_TURN = 10
 
 
 class Forecaster:
