@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -16,6 +19,7 @@ from test_tasks_api import BIGINT_MAX, FIELDS, MINE, assert_problem, bearer, lin
 
 from taskapi.database.counts import QUICK_SECONDS
 from taskapi.database.models import TaskStatus
+from taskapi.database.store import KINDS_AT_MOST
 from taskapi.state import state_of
 
 ALL = "/api/tasks"
@@ -129,6 +133,53 @@ def test_an_administrator_lists_everybodys_tasks_newest_first(client: FlaskClien
     assert all(list(task) == FIELDS for task in response.json)
     assert links(response) == {"next": f"{ALL}?skip=20&limit=20"}
     assert response.headers["Cache-Control"] == "private, no-cache"
+
+
+def insert_all(engine: sa.Engine, rows: list[dict[str, Any]]) -> None:
+    columns = ("task_id", "user_id", "kind", "status", "created_at", "ended_at")
+    moment = "text" if engine.dialect.name == "sqlite" else "timestamptz"
+    values = [f"CAST(:{name} AS {moment})" if name.endswith("_at") else f":{name}" for name in columns]
+    statement = f"INSERT INTO user_tasks ({', '.join(columns)}) VALUES ({', '.join(values)})"
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), rows)
+
+
+@pytest.mark.parametrize("kinds", [["deck"], ["deck", "export", None], [f"kind {n}" for n in range(KINDS_AT_MOST + 5)]])
+@pytest.mark.parametrize("filters", ["", "&status=failed", "&status=completed,running", "&kind=deck", "&kind=kind%201"])
+def test_the_order_is_that_of_creation_however_the_rows_came_in(
+    client: FlaskClient, engine: sa.Engine, kinds: list[str | None], filters: str
+) -> None:
+    chance = random.Random(1)
+    statuses = ["completed", "completed", "failed", "running", "queued"]
+    rows = []
+    for number in range(600):
+        created = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=number)
+        status = chance.choice(statuses)
+        took = dt.timedelta(minutes=chance.paretovariate(0.5))  # some of them months
+        ended = created + min(took, dt.timedelta(days=200)) if status in ("completed", "failed") else None
+        rows.append(
+            {
+                "task_id": f"task {number:03}",
+                "user_id": number % 7,
+                "kind": chance.choice(kinds),
+                "status": status,
+                "created_at": created.isoformat(),
+                "ended_at": ended and ended.isoformat(),
+            }
+        )
+    insert_all(engine, chance.sample(rows[:300], 300) + rows[300:550] + rows[550:][::-1])
+
+    wanted = dict(part.split("=") for part in filters.split("&") if part)
+    statuses = wanted.get("status", "").split(",")
+    kind = wanted.get("kind", "").replace("%20", " ")
+    expected = [
+        row["task_id"]
+        for row in reversed(rows)
+        if (not statuses[0] or row["status"] in statuses) and (not kind or row["kind"] == kind)
+    ]
+    for skip in (0, 40, 400):
+        page = names(client.get(f"{ALL}?skip={skip}&limit=30{filters}", headers=ADMINISTRATOR))
+        assert page == expected[skip : skip + 30]
 
 
 def test_an_administrator_lists_one_users_tasks(client: FlaskClient, tasks: list[str]) -> None:

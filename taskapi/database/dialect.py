@@ -43,7 +43,7 @@ class Dialect(ABC):
         """A statement whose parameters are written `:name`, as the driver wants them."""
 
     @abstractmethod
-    def list_parameter(self, values: Iterable[int | str]) -> Any:
+    def list_parameter(self, values: Iterable[int | str | None]) -> Any:
         """A list of numbers, or of texts, as one parameter."""
 
     @abstractmethod

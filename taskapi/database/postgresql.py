@@ -44,6 +44,35 @@ STATEMENTS = Statements(
             AND (CAST(:kind AS text) IS NULL OR kind = :kind)
             AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks_lately=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE id IN (
+            SELECT id FROM (
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('pending', 'queued', 'starting', 'running') AND status = ANY(:statuses)
+                    AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
+                    AND kind = ANY(:kinds) AND ended_at >= :since
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
+                    AND kind IS NULL AND ended_at >= :since AND CAST(:kind AS text) IS NULL
+            ) AS lately
+            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        )
+        ORDER BY created_at DESC, id DESC""",
+    newest="""
+        SELECT count(*), min(created_at) - interval '1 hour' FROM (
+            SELECT created_at FROM user_tasks WHERE status = ANY(:statuses) ORDER BY id DESC LIMIT :most
+        ) AS newest""",
+    newest_of_kind="""
+        SELECT count(*), min(created_at) - interval '1 hour' FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses) AND kind = :kind
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS newest""",
     active_counts="""
         SELECT status, count(*), min(created_at),
             count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
@@ -207,7 +236,7 @@ class Postgresql(Dialect):
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)
 
-    def list_parameter(self, values: Iterable[int | str]) -> list[int | str]:
+    def list_parameter(self, values: Iterable[int | str | None]) -> list[int | str | None]:
         """As an array."""
         return list(values)
 

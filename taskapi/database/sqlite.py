@@ -48,6 +48,42 @@ STATEMENTS = Statements(
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks_lately=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE id IN (
+            SELECT id FROM (
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('pending', 'queued', 'starting', 'running')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND (:kind IS NULL OR kind = :kind)
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND kind IN (SELECT value FROM json_each(:kinds)) AND ended_at >= :since
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND kind IS NULL AND ended_at >= :since AND :kind IS NULL
+            ) AS lately
+            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        )
+        ORDER BY created_at DESC, id DESC""",
+    newest="""
+        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN (SELECT value FROM json_each(:statuses))
+            ORDER BY id DESC LIMIT :most
+        ) AS newest""",
+    newest_of_kind="""
+        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout')
+                AND status IN (SELECT value FROM json_each(:statuses))
+                AND kind = :kind
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS newest""",
     active_counts="""
         SELECT status, count(*), min(created_at),
             count(*) FILTER (
@@ -197,7 +233,7 @@ class Sqlite(Dialect):
         """As it is."""
         return statement
 
-    def list_parameter(self, values: Iterable[int | str]) -> str:
+    def list_parameter(self, values: Iterable[int | str | None]) -> str:
         """As JSON."""
         return orjson.dumps(list(values)).decode()
 

@@ -28,6 +28,28 @@ class Statements:
 
     tasks: str
 
+    # No index has everybody's tasks in this order, but whatever has ended was created before: no task of a page is
+    # older than the oldest of the newest as many by id, or by their end. So of those that have ended, only those are
+    # looked at that ended later than that (an hour is for clocks that differ), kind by kind, as they are indexed.
+
+    tasks_lately: str
+
+    newest: str
+
+    newest_of_kind: str
+
+    kinds_ended: str = """
+        WITH RECURSIVE found (kind, number) AS (
+            SELECT min(kind), 1 FROM user_tasks WHERE status IN ('completed', 'failed', 'timeout')
+            UNION ALL
+            SELECT (
+                SELECT min(kind) FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND kind > found.kind
+            ), number + 1
+            FROM found WHERE kind IS NOT NULL AND number < :most
+        )
+        SELECT kind FROM found WHERE kind IS NOT NULL"""
+
     ended_counts: str = """
         SELECT status, count(*) FROM user_tasks
         WHERE status IN ('completed', 'failed', 'timeout')

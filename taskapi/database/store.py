@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
-from .models import WAITING, Snapshot, TaskStatus
+from .models import FINAL, WAITING, Snapshot, TaskStatus
 from .reader import Reader
 from .sqlite import MemoryReader
 
@@ -20,6 +20,9 @@ ACTIVE_AT_MOST = 1000
 MISSED_AT_MOST = 1000
 KEYS_AT_MOST = 5000
 PRUNE_BATCH = 500
+# With more kinds than that, a list of everybody's tasks reads every row.
+KINDS_AT_MOST = 200
+FIRST_MOMENT, LAST_MOMENT = "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"
 
 
 # Made once, since SQLAlchemy takes as long to read a statement's text as to run it.
@@ -139,7 +142,10 @@ class Store:
 
     def tasks(self, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of everybody's tasks, newest first."""
-        return self._page(self._sql.tasks, filters, skip=skip, limit=limit)
+        lately = self._lately(filters, skip + limit)
+        if lately is None:
+            return self._page(self._sql.tasks, filters, skip=skip, limit=limit)
+        return self._page(self._sql.tasks_lately, filters, skip=skip, limit=limit, **lately)
 
     def ended_counts(self) -> dict[str, int]:
         """How many tasks have ended in each way there is; every row is looked at."""
@@ -281,6 +287,23 @@ class Store:
     def _page(self, statement: str, filters: Filters, **parameters: Any) -> list[Snapshot]:
         statuses, kind, path = filters
         return self._snapshots(statement, statuses=self._list(statuses), kind=kind, path=path, **parameters)
+
+    def _lately(self, filters: Filters, most: int) -> dict[str, Any] | None:
+        """What narrows down the newest so many of everybody's tasks; None where an index finds them, or nothing."""
+        if filters.learning_path_id is not None:
+            return None
+        if FINAL.isdisjoint(filters.statuses):
+            return {"kinds": self._list([]), "since": LAST_MOMENT}
+        statuses, kinds = self._list(filters.statuses), [filters.kind]
+        if filters.kind is None:
+            kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
+            found = self._rows(self._sql.newest, statuses=statuses, most=most)
+        else:
+            found = self._rows(self._sql.newest_of_kind, statuses=statuses, kind=filters.kind, most=most)
+        if len(kinds) == KINDS_AT_MOST:
+            return None
+        count, since = found[0]
+        return {"kinds": self._list(kinds), "since": since if count == most else FIRST_MOMENT}
 
     def _first(self, statement: str, **parameters: Any) -> Snapshot | None:
         rows = self.reader.rows(statement, parameters)
