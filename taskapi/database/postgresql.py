@@ -79,8 +79,12 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
-    by_ids=f"""
-        SELECT {SNAPSHOT} FROM user_tasks WHERE id = ANY(:ids) ORDER BY revision""",
+    news=f"""
+        SELECT {SNAPSHOT}, known_id
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:revisions AS bigint[])) AS known (known_id, known_revision)
+        LEFT JOIN user_tasks ON id = known_id
+        WHERE revision IS DISTINCT FROM known_revision
+        ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id = ANY(:ids)""",
     keys_of_users="""
@@ -240,6 +244,10 @@ class Postgresql(Dialect):
         """As an array."""
         return list(values)
 
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""
+        return {"ids": _array(known), "revisions": _array(known.values())}
+
     def is_missing_table(self, error: SQLAlchemyError) -> bool:
         """By its code."""
         return getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE
@@ -263,6 +271,10 @@ class Postgresql(Dialect):
 
     def prepare_file(self, _url: URL) -> None:
         """There is no file of ours."""
+
+
+def _array(numbers: Iterable[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def set_up(connection: Any, _record: Any = None) -> None:

@@ -91,8 +91,12 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
-    by_ids=f"""
-        SELECT {SNAPSHOT} FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY revision""",
+    news=f"""
+        SELECT {SNAPSHOT}, known_id
+        FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))
+        LEFT JOIN user_tasks ON id = known_id
+        WHERE revision IS NOT known_revision
+        ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
     keys_of_users="""
@@ -236,6 +240,10 @@ class Sqlite(Dialect):
     def list_parameter(self, values: Iterable[int | str | None]) -> str:
         """As JSON."""
         return orjson.dumps(list(values)).decode()
+
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"known": orjson.dumps(known, option=orjson.OPT_NON_STR_KEYS).decode()}
 
     def prepare_file(self, url: URL) -> None:
         """Make the file if there is none, with a write-ahead log: readers and a writer do not wait for each other."""

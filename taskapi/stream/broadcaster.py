@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -58,7 +58,7 @@ class Broadcaster:
         self._lock = threading.Lock()
         self._started = False
         self._poller: Poller | None = None
-        self._changed: set[int] = set()
+        self._changed: dict[int, int] = {}  # of tasks to be read again, id and user
         self._missing: set[int] = set()
         self._gap = self._failed = False
         self._wake = threading.Event()
@@ -105,7 +105,7 @@ class Broadcaster:
     def follow_task(self, stream: Stream, task: Snapshot) -> None:
         """Let a stream follow a task whose row was just read."""
         self.start()
-        self._read_soon({task.id} if self._hub.follow_task(task, stream) else set())
+        self._read_soon({task.id: task.user_id} if self._hub.follow_task(task, stream) else {})
         if not stream.is_held:
             self._forecaster.follow(task.id)
 
@@ -159,14 +159,14 @@ class Broadcaster:
         self._gap = True
         self._wake.set()
 
-    def _read_soon(self, changed: set[int]) -> None:
+    def _read_soon(self, changed: Mapping[int, int]) -> None:
         with self._lock:
             self._changed |= changed
         self._wake.set()
 
-    def _take_changed(self) -> set[int]:
+    def _take_changed(self) -> dict[int, int]:
         with self._lock:
-            changed, self._changed = self._changed, set()
+            changed, self._changed = self._changed, {}
         return changed
 
     # The loop.
@@ -210,20 +210,20 @@ class Broadcaster:
         changed = self._take_changed()
         try:
             while changed:
-                batch = set(itertools.islice(changed, BATCH))
+                batch = dict(itertools.islice(changed.items(), BATCH))
                 self._publish(batch)
-                changed -= batch
+                for task_id in batch:
+                    del changed[task_id]
         except SQLAlchemyError:
             self._read_soon(changed)
             raise
 
-    def _publish(self, ids: set[int]) -> None:
+    def _publish(self, keys: Mapping[int, int]) -> None:
         started = time.monotonic()
-        tasks = self._store.by_ids(ids)
-        for task in tasks:
-            if not self._hub.publish(task):
-                self.gap()  # read before a newer one was published, or it went back: the sweep can tell
-        for task_id in ids - {task.id for task in tasks}:
+        tasks, gone = self._store.news(self._hub.known(keys))
+        if not self._hub.publish(tasks):
+            self.gap()  # read before a newer one was published, or it went back: the sweep can tell
+        for task_id in gone:
             self._hub.gone(task_id)
         metrics.feed_lag.set(time.monotonic() - started)
 
@@ -251,18 +251,18 @@ class Broadcaster:
         self._hub.disown({task: key.user_id for task, key in found.items()})
         went_back = {task for task, key in found.items() if key.revision < known[task]}
         self._hub.start_over(went_back)
-        changed = {task for task, key in found.items() if key.revision != known[task]}
+        changed = {task: key.user_id for task, key in found.items() if key.revision != known[task]}
         users = self._hub.users()
         keys = self._store.keys_of_users(users, now - elapsed - LATE_COMMIT) if users else []
-        changed |= {key.id for key in keys if self._hub.is_news(*key)}
+        changed |= {key.id: key.user_id for key in keys if self._hub.is_news(*key)}
         if went_back:
             changed |= self._back_in_life(users)
         self._hub.forget_ended(now - elapsed - 2 * LATE_COMMIT)
         self._read_soon(changed)
 
-    def _back_in_life(self, users: Iterable[int]) -> set[int]:
+    def _back_in_life(self, users: Iterable[int]) -> dict[int, int]:
         """After a restore: tasks that had ended, or were unknown here, may be active again."""
-        active = {task.id for user in users for task in self._store.active_of(user)}
+        active = {task.id: task.user_id for user in users for task in self._store.active_of(user)}
         self._hub.start_over(active)
         return active
 

@@ -84,8 +84,8 @@ def poster(port: int) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def nchan() -> Iterator[Contestant]:
-    """nginx with nchan."""
+def nchan_program() -> Iterator[Program]:
+    """nginx with nchan, running. Raises `Missing`."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if nginx is None:
         raise Missing("no nginx")
@@ -95,7 +95,14 @@ def nchan() -> Iterator[Contestant]:
     text = (HERE / "peers" / "nchan.conf").read_text().replace("FOLDER", str(home)).replace("PORT", str(port))
     (home / "nginx.conf").write_text(text)
     with contextlib.closing(Program(port, nginx, "-c", home / "nginx.conf", "-p", home)) as program:
-        publish = poster(port)
+        yield program
+
+
+@contextlib.contextmanager
+def nchan() -> Iterator[Contestant]:
+    """nginx with nchan, one channel."""
+    with nchan_program() as program:
+        publish = poster(program.port)
         publish()
         yield Contestant(program, "/stream", publish)
 

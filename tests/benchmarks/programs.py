@@ -23,7 +23,7 @@ import jwt
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from taskapi import schema
+from taskapi.database import connections, schema
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -230,14 +230,14 @@ def _postgresql() -> Iterator[str]:
 
 def open_engine(url: str) -> sa.Engine:
     """An engine as taskapi opens it."""
-    return open_engine(make_url(url.replace("postgresql://", "postgresql+psycopg://")))
+    return connections.open_engine(connections.own_url(make_url(url)))
 
 
 def insert_tasks(engine: sa.Engine, number: int) -> None:
     """Running tasks: t1, t2 and so on."""
-    insert = "INSERT INTO user_tasks (task_id, user_id, status) SELECT 't' || i, 1, 'running' "
+    insert = "INSERT INTO user_tasks (task_id, user_id, status) VALUES (:task_id, 1, 'running')"
     with engine.begin() as connection:
-        connection.execute(sa.text(insert + f"FROM generate_series(1, {number}) i"))
+        connection.execute(sa.text(insert), [{"task_id": f"t{i}"} for i in range(1, number + 1)])
 
 
 def taskapi(url: str, *arguments: str, **settings: Any) -> Program:
