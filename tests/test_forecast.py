@@ -130,13 +130,14 @@ def test_what_was_told_came_true_as_often_as_it_said(past: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 6))
 @pytest.mark.parametrize(("lanes", "load"), [(1, 0.7), (3, 0.85), (8, 0.9)])
-def test_it_comes_true_on_any_past(seed: int, lanes: int, load: float) -> None:
-    starts, ends = replayed(heavy_tailed(seed, lanes, load), looks=800, warm=60, seed=seed)
+def test_it_comes_true_however_many_work_and_whatever_came_by_chance(lanes: int, load: float) -> None:
+    pasts = [replayed(heavy_tailed(seed, lanes, load), looks=400, warm=60, seed=seed) for seed in range(2, 8)]
 
-    assert 84 <= held(starts, "p90") <= 96
-    assert 84 <= held(ends, "p90") <= 96
+    starts = [told for starts, _ in pasts for told in starts]
+    ends = [told for _, ends in pasts for told in ends]
+    assert 85 <= held(starts, "p90") <= 95
+    assert 85 <= held(ends, "p90") <= 95
 
 
 def test_a_task_that_is_half_done_is_told_more_exactly() -> None:
