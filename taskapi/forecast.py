@@ -36,6 +36,8 @@ DOUBT = 0.5
 DOUBT_AT_MOST = 2.0
 # An almost finished task still has something to do.
 SHARE_AT_MOST = 0.99
+# What lies beyond the calendar is its end.
+LAST_MOMENT = dt.datetime(9999, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
 class Run(NamedTuple):
@@ -82,12 +84,8 @@ def _told(moments: Moments | None) -> dict[str, dt.datetime] | None:
 
 
 def _moment(seconds: float) -> dt.datetime:
-    """To the millisecond; what lies beyond the calendar is its end."""
-    seconds = min(seconds, LAST_MOMENT)
-    return dt.datetime.fromtimestamp(round(seconds, 3), dt.UTC)
-
-
-LAST_MOMENT = dt.datetime(9999, 1, 1, tzinfo=dt.UTC).timestamp()
+    """To the millisecond."""
+    return dt.datetime.fromtimestamp(round(min(seconds, LAST_MOMENT), 3), dt.UTC)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Forecasts:
         return Forecast()
 
     def of_many(self, tasks: Iterable[int]) -> Iterator[tuple[int, Forecast]]:
-        """The same, one after another, of those tasks of which anything can be told; of a line, of the first."""
+        """The same, one after another, of those tasks whose end can be told: not of one that is too far back in line."""
         lines: dict[str, Line] = {}
         for standing in self._store.standings(tasks):
             if standing.kind is None or not (history := self._history(standing.kind)).is_enough:
@@ -44,7 +44,9 @@ class Forecasts:
             if standing.status in WAITING and standing.kind not in lines:
                 lines[standing.kind] = self._line(standing.kind)
             place = lines.get(standing.kind, {}).get(standing.id, (0, None))
-            yield standing.id, _forecast(history, standing, *place)
+            told = _forecast(history, standing, *place)
+            if told.ends_at is not None:
+                yield standing.id, told
 
     def _history(self, kind: str) -> History:
         until, history = self._kept.get(kind, (0.0, None))

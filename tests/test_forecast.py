@@ -403,6 +403,20 @@ def test_the_past_of_a_kind_is_read_once_for_all_who_ask_within_a_second(
     assert len(statements) == first + 2 * len(ids)  # where each stands, and its place
 
 
+def test_who_is_far_back_in_line_or_has_ended_is_told_nothing_unasked(
+    store: Store, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(engine, 6)
+    ids = [insert(engine, f"task {number}", kind="deck") for number in range(12)]
+    ended = insert(engine, "ended", kind="deck", status="failed")
+    monkeypatch.setattr("taskapi.forecasts.LINE_AT_MOST", 10)
+    forecasts = Forecasts(store)
+
+    assert set(dict(forecasts.of_many([*ids, ended, 0]))) == set(ids[:10])
+    assert forecasts.of(ids[-1]).position == 12
+    assert forecasts.of(0) == Forecast()
+
+
 # The stream's event.
 
 
