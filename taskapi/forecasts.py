@@ -36,7 +36,7 @@ class Forecasts:
         return Forecast()
 
     def of_many(self, tasks: Iterable[int]) -> Iterator[tuple[int, Forecast]]:
-        """The same, one after another, of those tasks whose end can be told: not of one that is too far back in line."""
+        """The same, one after another, of tasks whose end can be told: not of one too far back in line."""
         lines: dict[str, Line] = {}
         for standing in self._store.standings(tasks):
             if standing.kind is None or not (history := self._history(standing.kind)).is_enough:
