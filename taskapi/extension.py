@@ -18,12 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
 from . import config, errors, extras, hosting
-from .api import events, health, tasks
+from .api import events, forecasts, health, lists, tasks
 from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
+from .database.counts import Counts
 from .database.store import Store
+from .forecasts import Forecasts
 from .progress.rows import new_row
 from .site import page
 from .state import KEY, LazyState, State, current
@@ -138,7 +140,7 @@ class TaskAPI:
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
     ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
-    for part in (tasks.bp, events.bp):
+    for part in (tasks.bp, lists.bp, forecasts.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
@@ -224,10 +226,11 @@ def make_state(
 ) -> State:
     """Put the parts of one application together."""
     store = Store(engine)
+    outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
-    broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
+    broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
-    return State(settings, store, broadcaster, background, identify, rules, ticket_key)
+    return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
 
 
 def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
