@@ -11,7 +11,9 @@ from flask import Flask, current_app
 
 from .auth.identity import Identity, Rules
 from .background import Background
+from .database.counts import Counts
 from .database.store import Store
+from .forecasts import Forecasts
 from .stream.broadcaster import Broadcaster
 
 KEY = "taskapi"
@@ -23,11 +25,15 @@ class State:
 
     settings: Mapping[str, Any]
     store: Store
+    counts: Counts
+    forecasts: Forecasts
     broadcaster: Broadcaster
     background: Background
     identify: Callable[[], Identity]
     rules: Rules
     ticket_key: str
+    # Gives what the application holds for this request back to its pool, before the request waits.
+    hand_back: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """Close the connections that nobody uses now."""

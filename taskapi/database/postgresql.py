@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 
+from .. import extras
 from .dialect import Dialect
 from .statements import SNAPSHOT, Statements
 
@@ -30,8 +31,61 @@ TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
 
 STATEMENTS = Statements(
-    by_ids=f"""
-        SELECT {SNAPSHOT} FROM user_tasks WHERE id = ANY(:ids) ORDER BY revision""",
+    # Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index
+    # is made for find it.
+    tasks_of=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status = ANY(:statuses)
+            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status = ANY(:statuses)
+            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks_lately=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE id IN (
+            SELECT id FROM (
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('pending', 'queued', 'starting', 'running') AND status = ANY(:statuses)
+                    AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
+                    AND kind = ANY(:kinds) AND ended_at >= :since
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
+                    AND kind IS NULL AND ended_at >= :since AND CAST(:kind AS text) IS NULL
+            ) AS lately
+            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        )
+        ORDER BY created_at DESC, id DESC""",
+    newest="""
+        SELECT count(*), min(created_at) - interval '1 hour' FROM (
+            SELECT created_at FROM user_tasks WHERE status = ANY(:statuses) ORDER BY id DESC LIMIT :most
+        ) AS newest""",
+    newest_of_kind="""
+        SELECT count(*), min(created_at) - interval '1 hour' FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses) AND kind = :kind
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS newest""",
+    active_counts="""
+        SELECT status, count(*), min(created_at),
+            count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY status""",
+    news=f"""
+        SELECT {SNAPSHOT}, known_id
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:revisions AS bigint[])) AS known (known_id, known_revision)
+        LEFT JOIN user_tasks ON id = known_id
+        WHERE revision IS DISTINCT FROM known_revision
+        ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id = ANY(:ids)""",
     keys_of_users="""
@@ -43,6 +97,42 @@ STATEMENTS = Statements(
         WHERE user_id = ANY(:user_ids)
             AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision
         ORDER BY revision DESC LIMIT :most""",
+    runs="""
+        (
+            SELECT extract(epoch FROM created_at)::double precision,
+                extract(epoch FROM coalesce(started_at, ended_at))::double precision,
+                extract(epoch FROM ended_at)::double precision
+            FROM (
+                SELECT created_at, started_at, ended_at, status FROM user_tasks
+                WHERE kind = :kind AND status IN ('completed', 'failed', 'timeout')
+                ORDER BY ended_at DESC LIMIT 10 * :most
+            ) AS ended
+            WHERE started_at IS NOT NULL OR status = 'completed'
+            ORDER BY ended_at DESC LIMIT :most
+        )
+        UNION ALL
+        (
+            SELECT extract(epoch FROM created_at)::double precision,
+                extract(epoch FROM started_at)::double precision,
+                NULL
+            FROM user_tasks
+            WHERE kind = :kind AND status IN ('starting', 'running')
+            ORDER BY started_at DESC LIMIT :most
+        )""",
+    standings="""
+        SELECT id, kind, status, progress / 100,
+            extract(epoch FROM started_at)::double precision,
+            extract(epoch FROM clock_timestamp())::double precision
+        FROM user_tasks WHERE id = ANY(:ids)""",
+    place="""
+        SELECT count(*), extract(epoch FROM min(other.created_at))::double precision
+        FROM user_tasks AS mine JOIN user_tasks AS other ON other.kind = mine.kind
+            AND (other.created_at, other.id) <= (mine.created_at, mine.id)
+        WHERE mine.id = :id AND other.status IN ('pending', 'queued')""",
+    line="""
+        SELECT id, extract(epoch FROM created_at)::double precision FROM user_tasks
+        WHERE kind = :kind AND status IN ('pending', 'queued')
+        ORDER BY created_at, id LIMIT :most""",
     clock="""
         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
     encoding="""
@@ -67,7 +157,7 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -84,11 +174,11 @@ STATEMENTS = Statements(
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()
@@ -105,9 +195,13 @@ class Postgresql(Dialect):
     drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
+    # A server's role need not own the tables: it was granted `user_tasks`, when there was no other one. And it is no
+    # secret.
+    after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)
 
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
+        extras.need("postgresql", "PostgreSQL")
         return {
             "connect_args": {
                 "connect_timeout": 5,
@@ -147,13 +241,21 @@ class Postgresql(Dialect):
         """Always: one that has lost its server says so itself."""
         return True
 
+    def is_in_transaction(self, _connection: Any) -> bool:
+        """Always: a savepoint begins none."""
+        return True
+
     def statement_for_driver(self, statement: str) -> str:
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)
 
-    def list_parameter(self, numbers: Iterable[int]) -> list[int]:
+    def list_parameter(self, values: Iterable[int | str | None]) -> list[int | str | None]:
         """As an array."""
-        return list(numbers)
+        return list(values)
+
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""
+        return {"ids": _array(known), "revisions": _array(known.values())}
 
     def is_missing_table(self, error: SQLAlchemyError) -> bool:
         """By its code."""
@@ -176,8 +278,15 @@ class Postgresql(Dialect):
             return CONNECTING.sub("", str(error).partition("\n")[0]).removesuffix(".")
         return type(error).__name__
 
+    def make_file(self, _url: URL) -> None:
+        """There is none."""
+
     def prepare_file(self, _url: URL) -> None:
-        """There is no file of ours."""
+        """There is none."""
+
+
+def _array(numbers: Iterable[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def set_up(connection: Any, _record: Any = None) -> None:

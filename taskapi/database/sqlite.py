@@ -36,8 +36,67 @@ CHANGED_SINCE = """
     ORDER BY revision"""
 
 STATEMENTS = Statements(
-    by_ids=f"""
-        SELECT {SNAPSHOT} FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY revision""",
+    tasks_of=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status IN (SELECT value FROM json_each(:statuses))
+            AND (:kind IS NULL OR kind = :kind)
+            AND (:path IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status IN (SELECT value FROM json_each(:statuses))
+            AND (:kind IS NULL OR kind = :kind)
+            AND (:path IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks_lately=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE id IN (
+            SELECT id FROM (
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('pending', 'queued', 'starting', 'running')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND (:kind IS NULL OR kind = :kind)
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND kind IN (SELECT value FROM json_each(:kinds)) AND ended_at >= :since
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND kind IS NULL AND ended_at >= :since AND :kind IS NULL
+            ) AS lately
+            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        )
+        ORDER BY created_at DESC, id DESC""",
+    newest="""
+        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN (SELECT value FROM json_each(:statuses))
+            ORDER BY id DESC LIMIT :most
+        ) AS newest""",
+    newest_of_kind="""
+        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout')
+                AND status IN (SELECT value FROM json_each(:statuses))
+                AND kind = :kind
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS newest""",
+    active_counts="""
+        SELECT status, count(*), min(created_at),
+            count(*) FILTER (
+                WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now'))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY status""",
+    news=f"""
+        SELECT {SNAPSHOT}, known_id
+        FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))
+        LEFT JOIN user_tasks ON id = known_id
+        WHERE revision IS NOT known_revision
+        ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
     keys_of_users="""
@@ -50,6 +109,42 @@ STATEMENTS = Statements(
             AND created_at > strftime('%Y-%m-%dT%H:%M:%fZ', :revision / 1000000, 'unixepoch')
             AND revision > :revision
         ORDER BY revision DESC LIMIT :most""",
+    runs="""
+        SELECT * FROM (
+            SELECT 86400 * (julianday(created_at) - 2440587.5),
+                86400 * (julianday(coalesce(started_at, ended_at)) - 2440587.5),
+                86400 * (julianday(ended_at) - 2440587.5)
+            FROM (
+                SELECT created_at, started_at, ended_at, status FROM user_tasks
+                WHERE kind = :kind AND status IN ('completed', 'failed', 'timeout')
+                ORDER BY ended_at DESC LIMIT 10 * :most
+            )
+            WHERE started_at IS NOT NULL OR status = 'completed'
+            ORDER BY ended_at DESC LIMIT :most
+        )
+        UNION ALL
+        SELECT * FROM (
+            SELECT 86400 * (julianday(created_at) - 2440587.5),
+                86400 * (julianday(started_at) - 2440587.5),
+                NULL
+            FROM user_tasks
+            WHERE kind = :kind AND status IN ('starting', 'running')
+            ORDER BY started_at DESC LIMIT :most
+        )""",
+    standings="""
+        SELECT id, kind, status, progress / 100,
+            86400 * (julianday(started_at) - 2440587.5),
+            86400 * (julianday('now') - 2440587.5)
+        FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
+    place="""
+        SELECT count(*), 86400 * (julianday(min(other.created_at)) - 2440587.5)
+        FROM user_tasks AS mine JOIN user_tasks AS other ON other.kind = mine.kind
+            AND (other.created_at, other.id) <= (mine.created_at, mine.id)
+        WHERE mine.id = :id AND other.status IN ('pending', 'queued')""",
+    line="""
+        SELECT id, 86400 * (julianday(created_at) - 2440587.5) FROM user_tasks
+        WHERE kind = :kind AND status IN ('pending', 'queued')
+        ORDER BY created_at, id LIMIT :most""",
     clock="""
         SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000
             + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000""",
@@ -75,7 +170,7 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -92,10 +187,10 @@ STATEMENTS = Statements(
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')
@@ -138,22 +233,38 @@ class Sqlite(Dialect):
         """Whether its file is neither gone nor replaced."""
         return connection.is_current
 
+    def is_in_transaction(self, connection: sqlite3.Connection) -> bool:
+        """Not if the savepoint had begun it: Python's driver sends BEGIN before a write, and before nothing else."""
+        return connection.in_transaction
+
     def statement_for_driver(self, statement: str) -> str:
         """As it is."""
         return statement
 
-    def list_parameter(self, numbers: Iterable[int]) -> str:
+    def list_parameter(self, values: Iterable[int | str | None]) -> str:
         """As JSON."""
-        return orjson.dumps(list(numbers)).decode()
+        return orjson.dumps(list(values)).decode()
 
-    def prepare_file(self, url: URL) -> None:
-        """Make the file if there is none, with a write-ahead log: readers and a writer do not wait for each other."""
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"known": orjson.dumps(known, option=orjson.OPT_NON_STR_KEYS).decode()}
+
+    def make_file(self, url: URL) -> None:
+        """An empty one, to which whoever writes first gives its settings."""
         path = Path(str(url.database))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(path, timeout=READ_LOCK_TIMEOUT)) as connection:
+            path.touch()
+        except OSError as error:
+            raise OperationalError("making the file", None, error) from None
+
+    def prepare_file(self, url: URL) -> None:
+        """With a write-ahead log: readers and a writer do not wait for each other."""
+        self.make_file(url)
+        try:
+            with contextlib.closing(sqlite3.connect(str(url.database), timeout=READ_LOCK_TIMEOUT)) as connection:
                 _patiently(connection.execute, "PRAGMA journal_mode = WAL")
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise OperationalError("making the file", None, error) from None
 
     def is_missing_table(self, error: SQLAlchemyError) -> bool:
