@@ -43,7 +43,7 @@ export const extra = (element, say, place) => {
     ask(false);
     problem = "";
     try {
-      const headers = { "X-CSRF-TOKEN": forgeryToken(), .../** @type {any} */ (element).headers };
+      const headers = { "X-CSRF-TOKEN": forgeryToken(), ...element.headers };
       await requestsTo(element.src, () => element.token).send("/cancel", { method: "POST", headers });
       if (element.task && !isFinal(element.task)) element.cancelling ??= new Date().toISOString();
     } catch (/** @type {any} */ { status, message }) {

@@ -6,8 +6,8 @@ import { isFinal } from "./texts.js";
 /** Any answer is news. @type {Mark} */
 const UNMARKED = { cursor: "", etag: "" };
 
-/** The id in a task's URL. @param {string} url */
-function idOf(url) {
+/** The id in a task's URL. */
+function idOf(url = "") {
   const id = url.slice(url.lastIndexOf("/") + 1);
   try {
     return decodeURIComponent(id);
@@ -22,11 +22,10 @@ function idOf(url) {
  * @type {(url: string) => Channel}
  */
 export const channelOf = (url) => {
-  /** @type {Set<Follower>} */
+  /** @type {Set<any>} */
   const followers = new Set();
   /** @type {Map<string, {task: Task, asked: number}>} By task id. */
   const newest = new Map();
-  /** @type {Map<string, Hint>} */
   const hints = new Map();
   /** @type {Connection | undefined} */
   let connection;
@@ -36,7 +35,7 @@ export const channelOf = (url) => {
 
   /** A follower's mistake is its own. @type {(name: string, detail: any) => void} */
   const tell = (name, detail) => {
-    for (const follower of /** @type {Set<any>} */ (new Set(followers))) {
+    for (const follower of [...followers]) {
       try {
         follower[name]?.(detail);
       } catch (error) {
@@ -57,10 +56,7 @@ export const channelOf = (url) => {
     signal: ending.signal,
     requests: requestsTo(url, () => [...followers][0]?.token, ending.signal),
     owner: () => owner,
-    isWantedHidden: () => [...followers].some((follower) => follower.whileHidden?.()),
-    isPaused() {
-      return document.hidden && !this.isWantedHidden();
-    },
+    isPaused: () => document.hidden && ![...followers].some((follower) => follower.whileHidden?.()),
 
     join(follower) {
       followers.add(follower);
@@ -95,12 +91,11 @@ export const channelOf = (url) => {
       for (const task of fresh) tell("onsnapshot", task);
     },
 
-    hint(name, { task_id = taskId, ...rest }) {
-      /** @type {any} */
-      const hint = [name, { task_id, ...rest }];
-      hints.set(name + task_id, hint);
-      this.tabs?.tell({ hints: [hint] });
-      tell(`on${name}`, hint[1]);
+    hint(name, told) {
+      const hint = { task_id: taskId, ...told };
+      hints.set(name + hint.task_id, [name, hint]);
+      this.tabs?.tell({ hints: [[name, hint]] });
+      tell(`on${name}`, hint);
     },
 
     connected(state) {

@@ -12,7 +12,7 @@ export async function followAmongAll(channel, follow) {
   channel.signal.addEventListener("abort", resolve);
   const leave = follow(channel.all, {
     token: () => channel.requests.token(),
-    whileHidden: channel.isWantedHidden,
+    whileHidden: () => !channel.isPaused(),
     onsnapshot: (task) => {
       if (task.task_id !== channel.taskId) return;
       isKnown = true;

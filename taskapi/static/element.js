@@ -2,33 +2,32 @@
 
 import { follow } from "./follow.js";
 import { sheet } from "./style.js";
-import { duration, ENGLISH, fill, format, isFinal, isWaiting, percent, reasonOf, share, statusOf, title, words } from "./texts.js";
+import { duration, ENGLISH, fill, isFinal, isWaiting, percent, reasonOf, share, statusOf, title, words } from "./texts.js";
 
-const TEXTS = { label: "span", percent: "span", stage: "span", count: "span", time: "span", message: "p", note: "p" };
-const EMPTY_MS = 1_000; // by then, a page has said what a bar is to show
+const SPANS = ["label", "percent", "stage", "count", "time"];
 
-/** @param {Node[]} children */
-export function make(tag = "", part = "", ...children) {
-  const node = document.createElement(tag);
-  node.part.add(part);
+/** @type {Make} */
+export const make = (tag, part, ...children) => {
+  const node = Object.assign(document.createElement(tag), { part });
   node.append(...children);
   return node;
-}
+};
 
-const slot = (name = "") => Object.assign(document.createElement("slot"), { name });
+const slot = (name = "") => Object.assign(make("slot", name), { name });
 
 export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.HTMLElement ?? Object) {
   static observedAttributes = ["src", "label", "lang", "cancel", "notify"];
-  /** What all bars say otherwise. @type {Messages} */
+  /** @type {Messages} */
   static messages = {};
 
+  /** @type {Record<string, string>} */
+  headers = {};
   /** @type {Task | null} */
   #task = null;
   /** @type {TokenProvider} */
   #token;
   #messages = /** @type {Messages} */ ({});
-  #sentences = /** @type {Messages} */ ({});
-  #language = "en";
+  #speech = { language: "en", sentences: /** @type {Messages} */ ({}) };
   /** @type {string | null} */
   #cancelling = null;
   /** @type {Problem | undefined} */
@@ -44,15 +43,16 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
   #clock;
 
   #root = this.attachShadow({ mode: "open" });
-  #bar = /** @type {HTMLProgressElement} */ (make("progress", "bar"));
+  #bar = make("progress", "bar");
   #parts = { actions: make("span", "actions", slot("actions")), below: make("div", "below") };
   /** @type {Record<string, HTMLElement>} */
   #texts = {};
 
   constructor() {
     super();
-    for (const [part, tag] of Object.entries(TEXTS)) {
-      this.#texts[part] = Object.assign(make(tag, part), { dir: "auto" }); // "1 of 2" on a page from right to left
+    for (const part of [...SPANS, "message", "note"]) {
+      this.#texts[part] = make(SPANS.includes(part) ? "span" : "p", part);
+      this.#texts[part].dir = "auto"; // "1 of 2" on a page from right to left
     }
     const { label, percent, stage, count, time, message, note } = this.#texts;
     label.id = "label";
@@ -74,7 +74,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     this.#task = task;
     this.#problem = undefined;
     const isMoved = task?.progress !== before?.progress || task?.status !== before?.status;
-    if (task && before && !isOther && isMoved) this.#move((moving) => moving.see(task), before);
+    if (!isOther && isMoved) this.#move(before).catch(() => {});
     this.#render();
   }
 
@@ -85,14 +85,12 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     if (this.#problem) this.#follow();
   }
 
-  /** What this bar says otherwise. */
   get messages() { return this.#messages; }
   set messages(messages) {
     this.#messages = messages;
     this.#render();
   }
 
-  /** Since when its task is asked to stop. */
   get cancelling() { return this.#cancelling; }
   set cancelling(since) {
     this.#cancelling = since;
@@ -114,7 +112,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
 
   disconnectedCallback() {
     this.close();
-    this.#tick(false);
+    this.#tick();
   }
 
   attributeChangedCallback(name = "", old = "", value = "") {
@@ -135,7 +133,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     this.#isLost = false;
     this.#render();
     if (!this.isConnected) return;
-    if (!this.src) return void setTimeout(() => this.#wonder(), EMPTY_MS);
+    if (!this.src) return this.#wonder();
     this.#unfollow = follow(this.src, {
       token: () => (typeof this.#token === "function" ? this.#token() : this.#token),
       whileHidden: () => this.hasAttribute("notify"),
@@ -145,7 +143,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
         if (isFinal(task)) this.dispatchEvent(new CustomEvent("done", { detail: task }));
       },
       oncancelling: ({ requested_at: since }) => (this.cancelling = since),
-      onforecast: (forecast) => this.#move((moving) => (moving.forecast = forecast)),
+      onforecast: (forecast) => this.#move(this.#task, forecast).catch(() => {}),
       onconnection: (connection) => {
         this.#isLost = connection === "lost";
         this.#render();
@@ -165,69 +163,63 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
 
   /** Nothing has come: is it the page's fault? */
   async #wonder() {
-    if (this.#task) return;
-    const { whyNothing } = await import("./trouble.js");
-    const problem = await whyNothing(this.src);
-    if (problem && this.isConnected && !this.#task && !this.#problem) this.#fail(problem);
+    const trouble = !this.#task && (await import("./trouble.js").catch(() => null));
+    const problem = trouble && (await trouble.whyNothing(this));
+    if (problem && !this.#problem) this.#fail(problem);
   }
 
-  /** @param {(moving: import("./moving.js").Moving) => void} note */
-  #move(note, before = this.#task) {
-    const move = (/** @type {typeof import("./moving.js")} */ { Moving }) => {
-      if (before) note((this.#moving ??= new Moving(this.#root, before)));
-      this.#render();
-    };
-    import("./moving.js").then(move, () => {}); // the network was away
+  /** @param {Task | null} before @param {Forecast} [forecast] */
+  async #move(before, forecast) {
+    const { Moving } = await import("./moving.js");
+    if (!before || !this.#task) return;
+    this.#moving ??= new Moving(this.#root, before);
+    this.#moving.see(this.#task, forecast);
+    this.#render();
   }
 
   /** @type {Say} */
   #say = (key, values = {}) => {
-    const message = this.#messages[key] ?? TaskProgress.messages[key] ?? this.#sentences[key] ?? ENGLISH[key];
-    return fill(message ?? "", values, this.#language);
+    const { language, sentences } = this.#speech;
+    return fill(this.#messages[key] ?? TaskProgress.messages[key] ?? sentences[key] ?? ENGLISH[key] ?? words(key), values, language);
   };
 
   /** Speak as the page does, as soon as that language is there. */
   async #speak() {
-    if (this.#language === "en" && this.matches(":lang(en)")) return;
-    const { speechAt } = await import("./languages.js");
-    const { language, sentences } = await speechAt(this);
-    if (language === this.#language) return;
-    [this.#language, this.#sentences] = [language, sentences];
-    this.#render();
+    if (!this.isConnected || (this.#speech.language === "en" && this.matches(":lang(en)"))) return;
+    const speech = await (await import("./languages.js")).speechAt(this);
+    const isOther = speech.language !== this.#speech.language;
+    this.#speech = speech;
+    if (isOther) this.#render();
   }
 
   #render() {
-    this.#speak().catch(() => {}); // in English then
-    const [task, problem, say] = [this.#task, this.#problem, this.#say];
+    this.#speak().catch(() => {});
+    const [task, problem, say, { language }] = [this.#task, this.#problem, this.#say, this.#speech];
     const status = problem ? "error" : task ? statusOf(task, this.#cancelling) : "loading";
     const progress = task ? share(task) : problem && 0;
+    const { completed_items: completed, total_items: total } = task ?? {};
     this.setAttribute("status", status);
     this.#draw(progress);
     this.#show({
       label: this.label || (task ? title(task) : say("task")),
-      percent: task && progress !== undefined ? percent(progress, this.#language) : "",
-      stage: (status === "running" && task?.stage && words(task.stage)) || say(status),
-      count: task ? this.#count(task) : "",
-      time: task ? this.#times(task) : "",
-      message: problem ? say(problem.key ?? "", problem) || problem.message : task ? reasonOf(task) : "",
+      percent: task && progress !== undefined ? percent(progress, language) : "",
+      stage: problem ? "" : (status === "running" && task?.stage && words(task.stage)) || say(status),
+      count: completed || total ? say(total ? "count" : "countOnly", { completed: completed ?? 0, total }) : "",
+      time: task ? this.#times(task, language) : "",
+      message: problem ? (problem.key ? say(problem.key, problem) : problem.message) : task ? reasonOf(task) : "",
       note: this.#isLost && !problem ? say("lost") : "",
     });
     this.#texts.message.role = problem ? "alert" : null;
-    if (task) this.#moving?.announce(task, this.#texts, this.#language);
-    this.#dress().catch(() => (this.#extras = undefined)); // the network was away
+    if (task) this.#moving?.announce(task, this.#texts, language);
+    this.#dress().catch(() => (this.#extras = undefined));
     this.#tick(this.isConnected && task !== null && !problem && !isFinal(task));
   }
 
-  /** @param {Task} task */
-  #count({ completed_items: completed, total_items: total }) {
-    return completed || total ? this.#say(total ? "count" : "countOnly", { completed: completed ?? 0, total }) : "";
-  }
-
   /** How long it took, and what lies ahead. @param {Task} task */
-  #times(task) {
+  #times(task, language = "") {
     const { started_at: from, ended_at: to } = task;
-    const took = from && !isWaiting(task) && duration((to ? Date.parse(to) : Date.now()) - Date.parse(from), this.#language);
-    const ahead = !isFinal(task) && !this.#cancelling && this.#moving?.tell(task, this.#say, this.#language);
+    const took = from && !isWaiting(task) && duration((to ? Date.parse(to) : Date.now()) - Date.parse(from), language);
+    const ahead = !isFinal(task) && !this.#cancelling && this.#moving?.tell(task, this.#say, language);
     return [took, ahead].filter(Boolean).join(" · ");
   }
 
@@ -250,8 +242,8 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     }
   }
 
-  /** Let the clock go on between snapshots. @param {boolean} isActive */
-  #tick(isActive) {
+  /** Let the clock go on between snapshots. */
+  #tick(isActive = false) {
     if (isActive) this.#clock ??= setInterval(() => document.hidden || this.#render(), 1_000);
     else this.#clock = void clearInterval(this.#clock);
   }

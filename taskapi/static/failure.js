@@ -8,7 +8,7 @@ Object.assign(ENGLISH, { details: "What happened", copy: "Copy", copied: "Copied
 /** @type {Extra} */
 export const extra = (element, say, place) => {
   const [summary, traceback, copy] = [make("summary", "summary"), make("pre", "traceback"), make("button", "copy")];
-  const details = /** @type {HTMLDetailsElement} */ (make("details", "failure", summary, traceback, copy));
+  const details = make("details", "failure", summary, traceback, copy);
   traceback.tabIndex = 0;
   traceback.dir = "ltr";
   place.append(details);

@@ -1,4 +1,4 @@
-/** Following: on a page, whoever follows the same URL shares a channel; here is how it comes to its news. */
+/** Following: on a page, whoever follows the same URL shares a channel; how it comes to its news. */
 
 import { channelOf } from "./channel.js";
 import { connections, meet } from "./tabs.js";
@@ -45,11 +45,11 @@ async function takeTurns(channel) {
   if (!navigator.locks) return connect(channel); // not on a page that came by plain HTTP
   let user = await channel.requests.user();
   if (!user && channel.hasMany) {
-    await poll(channel, 0); // whose cookies these are, only tasks can tell
-    if (channel.owner() === undefined) return connect(channel);
-    user = String(channel.owner());
+    await poll(channel); // whose cookies these are, only tasks can tell
+    user = String(channel.owner() ?? "");
+    if (!user) return connect(channel);
   }
   channel.tabs ??= meet(`${channel.url} ${user}`, channel.signal, (said) => channel.hear(said));
   // May this tab's user see it? The first answer also shows it at once.
-  await channel.tabs.takeTurn(() => connect(channel), () => poll(channel, 0));
+  await channel.tabs.takeTurn(() => connect(channel), () => poll(channel));
 }

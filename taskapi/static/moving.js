@@ -30,7 +30,7 @@ function roughly(ms, language) {
 
 export class Moving {
   /** @type {Forecast | undefined} */
-  forecast;
+  #forecast;
   /** @type {{at: number, progress: number}[]} How it went in the last minute. */
   #seen = [];
   /** @type {string | null} Of the attempt that was seen. */
@@ -47,8 +47,9 @@ export class Moving {
     root.append(this.#live);
   }
 
-  /** @param {Task} task */
-  see({ progress, started_at: startedAt }) {
+  /** @param {Task} task @param {Forecast} [forecast] */
+  see({ progress, started_at: startedAt }, forecast = this.#forecast) {
+    this.#forecast = forecast;
     const at = performance.now();
     const last = this.#seen.at(-1)?.progress ?? 0;
     const isAnew = progress < last || startedAt !== this.#startedAt;
@@ -76,14 +77,14 @@ export class Moving {
    */
   tell(task, say, language) {
     if (isWaiting(task)) return this.#tellStart(say, language);
-    const left = until(this.forecast?.ends_at ?? null);
+    const left = until(this.#forecast?.ends_at ?? null);
     const text = roughly(left > 0 ? left : this.#left(), language);
     return text && say("endsIn", { duration: text });
   }
 
   /** @param {Say} say @param {string} language */
   #tellStart(say, language) {
-    const { position, starts_at: span = null } = this.forecast ?? {};
+    const { position, starts_at: span = null } = this.#forecast ?? {};
     const text = roughly(until(span), language);
     const parts = [position ? say("position", { position }) : "", text && say("startsIn", { duration: text })];
     return format(Intl.ListFormat, language, { type: "unit" }).format(parts.filter(Boolean));

@@ -17,10 +17,10 @@ export function subject(token) {
 const statusOf = ({ headers, ok, status, type }) =>
   type === "opaqueredirect" || (ok && headers.get("Content-Type")?.startsWith("text/html")) ? 401 : status;
 
-/** To follow a redirect to elsewhere fails, like a network that is away. @type {typeof fetch} */
+/** To follow a redirect to elsewhere fails, as without a network. @type {typeof fetch} */
 const reach = (url, init) => fetch(url, init).catch(() => fetch(url, { ...init, redirect: "manual" }));
 
-/** @type {(url: string, provider: () => TokenProvider, signal?: AbortSignal) => Requests} */
+/** @type {RequestsTo} */
 export const requestsTo = (url, provider, signal) => {
   /** @type {Token} Not used yet. */
   let spare;

@@ -20,7 +20,7 @@ const STYLE = `
 [part=text], [part=below], p { font-size: .875em; color: var(--muted) }
 [part=percent], [part=stage] { color: var(--accent) }
 [part=message] { color: var(--message) }
-[part=label], [part=stage], p { min-width: 0; overflow-wrap: anywhere }
+span, p { min-width: 0; overflow-wrap: anywhere }
 [part=percent] { white-space: nowrap }
 [part=percent], [part=time] { margin-inline-start: auto }
 p { margin: .15em 0 0; white-space: pre-line }
@@ -40,12 +40,12 @@ progress {
 @media (prefers-reduced-motion: reduce) { * { animation: none !important } ::-webkit-progress-value { transition: none } }
 @media (forced-colors: active) { progress { appearance: auto } }`;
 
-/** What a strict CSP lets pass. @param {string} style */
-export function sheetOf(style) {
+/** What a strict CSP lets pass. */
+export function sheetOf(style = "") {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(style);
   return sheet;
 }
 
-// A server that renders pages may import this as well: there are no elements.
+// On a server that renders pages there is none.
 export const sheet = globalThis.CSSStyleSheet && sheetOf(STYLE);

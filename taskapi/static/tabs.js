@@ -8,7 +8,7 @@ export async function connections() {
   return held.filter(({ name }) => name?.startsWith(PREFIX)).length;
 }
 
-/** @type {(topic: string, signal: AbortSignal, hear: (said: Said) => void) => Tabs} */
+/** @type {Meet} */
 export const meet = (topic, signal, hear) => {
   const name = `${PREFIX} ${topic}`;
   const channel = new BroadcastChannel(name);

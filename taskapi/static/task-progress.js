@@ -1,8 +1,4 @@
-/**
- * `<task-progress src="/api/tasks/TASK_ID" label="Learning path">`: a live bar for one background task.
- *
- * Property `token`: an access token, or what gets one; else cookies count. Events: `progress`, `done`, `error`.
- */
+/** `<task-progress src="/api/tasks/TASK_ID" label="Learning path">`: a live bar for one task. See README.md. */
 
 import { TaskProgress } from "./element.js";
 

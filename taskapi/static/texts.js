@@ -1,18 +1,11 @@
 /** What a task says, in a language's words and numbers. */
 
-/** What is said where `messages` say nothing else. @type {Partial<Messages>} */
+/** What is said where `messages` say nothing else; beside these, a name says itself. @type {Messages} */
 export const ENGLISH = {
-  task: "Task",
   loading: "Loading…",
   pending: "Waiting to start",
-  queued: "Queued",
-  starting: "Starting",
-  running: "Running",
-  completed: "Completed",
-  failed: "Failed",
   timeout: "Timed out",
   cancelling: "Cancelling…",
-  cancelled: "Cancelled",
   count: "{completed} of {total}",
   countOnly: "{completed} done",
   lost: "No connection. Trying again…",
@@ -20,8 +13,8 @@ export const ENGLISH = {
 
 const CANCELLED = "Cancelled."; // as the server puts it
 
-/** @type {(message: Message, values: Values, language: string) => string} */
-export const fill = (message, values, language) =>
+/** @type {Fill} */
+export const fill = (message = "", values, language) =>
   typeof message === "function"
     ? message(values)
     : message.replace(/{(\w+)}/g, (_, name) => {
@@ -29,24 +22,22 @@ export const fill = (message, values, language) =>
         return typeof value === "number" ? format(Intl.NumberFormat, language).format(value) : value;
       });
 
-/** @type {Map<string, any>} */
 const formats = new Map();
 
-/** One of `Intl`'s, which are dear to make and wanted again each second. @type {(Kind: any, ...options: any[]) => any} */
-export function format(Kind, ...options) {
+/** One of `Intl`'s, dear to make and wanted again each second. @type {Format} */
+export const format = (Kind, ...options) => {
   const key = Kind.name + JSON.stringify(options);
   if (!formats.has(key)) formats.set(key, new Kind(...options));
   return formats.get(key);
-}
+};
 
 export const percent = (progress = 0, language = "en") =>
   format(Intl.NumberFormat, language, { style: "percent" }).format(Math.floor(progress) / 100);
 
 export function duration(ms = 0, language = "en") {
-  const all = Math.max(0, Math.floor(ms / 1_000));
-  const [hours, minutes] = [Math.floor(all / 3_600), Math.floor(all / 60) % 60];
+  const all = Math.max(0, ms) / 1_000;
+  const [hours, minutes, seconds] = [all / 3_600, (all / 60) % 60, all % 60].map(Math.floor);
   const secondsDisplay = all < 60 ? "always" : "auto";
-  const seconds = hours ? 0 : all % 60;
   return format(Intl.DurationFormat, language, { style: "short", secondsDisplay }).format({ hours, minutes, seconds });
 }
 
@@ -66,8 +57,8 @@ export function statusOf(task, isCancelling) {
 export const reasonOf = ({ result_message: message, error_details: details }) =>
   message === CANCELLED ? "" : (message ?? details?.trim().split("\n").at(-1));
 
-/** "generating_cards" as "Generating cards". @param {string} name */
-export const words = (name) => name.replaceAll("_", " ").trim().replace(/^./u, (letter) => letter.toUpperCase());
+/** "generating_cards" as "Generating cards". */
+export const words = (name = "") => name.replaceAll("_", " ").trim().replace(/^./u, (letter) => letter.toUpperCase());
 
 /** The kind that a made task id begins with, else the id. @param {Task} task */
 export const title = ({ task_id: id }) => words(/^(.*?[a-z].*?)_\d+_\d{8}/i.exec(id)?.[1] ?? "") || id;

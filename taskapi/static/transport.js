@@ -8,18 +8,18 @@ const STREAM_AGAIN_MS = 60_000;
 const HIDDEN_MS = 30_000;
 const LOST_MS = 4_000; // a planned reconnect takes up to 3 s
 
-/** The network is back, the tab is shown or hidden. @param {AbortSignal} signal @param {(event: Event) => void} listener */
-function onTurn(signal, listener) {
-  addEventListener("online", listener, { signal });
-  document.addEventListener("visibilitychange", listener, { signal });
-}
+/** Online again, hidden or shown. @type {(listener: (event: Event) => void, options: object) => void} */
+const onTurn = (listener, options) => {
+  addEventListener("online", listener, options);
+  document.addEventListener("visibilitychange", listener, options);
+};
 
-/** Wait until then, or for so long. @param {AbortSignal} signal @param {number} [ms] */
-export async function pause(signal, ms) {
+/** Wait until then, or for so long. @param {AbortSignal} signal */
+export async function pause(signal, ms = 0) {
   const { promise, resolve } = Promise.withResolvers();
   const over = new AbortController();
-  onTurn(over.signal, resolve);
-  signal.addEventListener("abort", resolve, { signal: over.signal });
+  onTurn(resolve, over);
+  signal.addEventListener("abort", resolve, over);
   if (ms) setTimeout(resolve, ms);
   await promise;
   over.abort();
@@ -74,8 +74,8 @@ async function stream(receiver) {
     if (reason === "expired") end();
     if (reason === "busy") end("silent");
   });
-  receiver.signal.addEventListener("abort", () => end("closed"), { signal: over.signal });
-  onTurn(over.signal, ({ type }) => turn(type));
+  receiver.signal.addEventListener("abort", () => end("closed"), over);
+  onTurn(({ type }) => turn(type), over);
   timers.silent = setTimeout(end, FIRST_FRAME_MS, "silent");
   turn();
   return promise;
@@ -95,8 +95,8 @@ export async function connect(receiver) {
 }
 
 
-/** @param {Receiver} receiver @param {number} duration */
-export async function poll(receiver, duration) {
+/** @param {Receiver} receiver */
+export async function poll(receiver, duration = 0) {
   const polls = await import("./polls.js").catch(() => receiver.connected("lost"));
   await (polls ? polls.poll(receiver, duration) : pause(receiver.signal, LOST_MS));
 }

@@ -2,6 +2,10 @@
 
 import { ENGLISH, fill } from "./texts.js";
 
+/** @import { TaskProgress } from "./element.js" */
+
+const EMPTY_MS = 1_000; // by then, a page has said what a bar is to show
+
 Object.assign(ENGLISH, {
   signIn: "Please sign in.",
   refused: "The server answered {status}.",
@@ -15,7 +19,7 @@ export const retryMs = ({ headers }) => Number(headers.get("Retry-After")) * 1_0
 
 /** @param {Problem & {retryMs?: number}} problem */
 export const failure = ({ message, ...problem }) =>
-  Object.assign(new Error(message || fill(ENGLISH[problem.key ?? ""] ?? "", problem, "en")), problem);
+  Object.assign(new Error(message || fill(ENGLISH[problem.key ?? ""], problem, "en")), problem);
 
 /** What the server refused. @param {Response} response @param {number} status HTTP's, or what it stands for */
 export async function refusal(response, status) {
@@ -24,12 +28,15 @@ export async function refusal(response, status) {
   return failure({ status, message, key, retryMs: retryMs(response) });
 }
 
-/** What a page can be blamed for, if nothing came. @param {string} src @returns {Promise<Problem | null>} */
-export async function whyNothing(src) {
+/** What a page can be blamed for, if nothing came. @param {TaskProgress} element @returns {Promise<Problem | null>} */
+export async function whyNothing(element) {
+  const { src } = element;
+  await new Promise((resolve) => setTimeout(resolve, src ? 0 : EMPTY_MS));
+  if (element.task || !element.isConnected || element.src !== src) return null;
   if (!src) return failure({ status: 0, message: "", key: "noSource" });
   const { href, origin } = new URL(src, document.baseURI);
   if (origin === location.origin) return null;
   // An answer that the page may not read is not the network's silence.
   const isAnswered = await fetch(`${href}/status`, { mode: "no-cors" }).catch(() => null);
-  return isAnswered && failure({ status: 0, message: "", key: "blocked", origin, page: location.origin });
+  return isAnswered && !element.task ? failure({ status: 0, message: "", key: "blocked", origin, page: location.origin }) : null;
 }

@@ -1,78 +1,23 @@
 /** What the modules of this folder speak of, known to all of them. Types alone: no browser asks for this file. */
 
-/** A snapshot: the API's `UserTaskResponse`. */
-interface Task {
-  task_id: string;
-  user_id: number;
-  learning_path_id: number | null;
-  status: "pending" | "queued" | "starting" | "running" | "completed" | "failed" | "timeout";
-  stage: string | null;
-  progress: number;
-  total_items: number | null;
-  completed_items: number | null;
-  started_at: string | null;
-  ended_at: string | null;
-  result_message: string | null;
-  error_details: string | null;
-  id: number;
-  created_at: string;
-  updated_at: string;
-}
+type Task = import("./task-progress.js").Task;
+type Token = import("./task-progress.js").Token;
+type TokenProvider = import("./task-progress.js").TokenProvider;
+type Connection = import("./task-progress.js").Connection;
+type Span = import("./task-progress.js").Span;
+type Forecast = import("./task-progress.js").Forecast;
+type Follower = import("./task-progress.js").Follower;
+type Follow = typeof import("./task-progress.js").follow;
 
-// Following.
-
-type Token = string | null | undefined;
-/** Asked whenever a token is needed. Without one, cookies count. */
-type TokenProvider = Token | (() => Token | Promise<Token>);
-
-type Connection = "live" | "polling" | "lost";
-
-/** Why following ended, or what keeps it from beginning; `status` is HTTP's, or 0. */
-interface Problem {
+/** Under its key, `messages` may say it otherwise; what the server said has none. */
+type Problem = {
   status: number;
   message: string;
-  /** Under which name `messages` say it otherwise; what the server said has none. */
   key?: string;
-  [value: string]: string | number | undefined;
-}
-
-/** Moments, as RFC 3339: half of such tasks, nine in ten, have come so far by then. */
-interface Span {
-  p50: string;
-  p90: string;
-}
-
-interface Forecast {
-  /** 1 is next to start; null once it has. */
-  position: number | null;
-  starts_at: Span | null;
-  ends_at: Span | null;
-  /** Of how many finished tasks this is known. */
-  sample: number;
-}
-
-/** A task is asked to stop. */
-interface Cancelling {
-  task_id?: string;
-  requested_at: string;
-}
-
-interface Follower {
-  token?: TokenProvider;
-  /** Whether to go on in a hidden tab. */
-  whileHidden?: () => boolean;
-  onsnapshot?: (task: Task) => void;
-  oncancelling?: (cancelling: Cancelling) => void;
-  onforecast?: (forecast: Forecast) => void;
-  onerror?: (problem: Problem) => void;
-  onconnection?: (connection: Connection) => void;
-}
-
-/**
- * Follow a task (`/api/tasks/TASK_ID`) until it ends, or all of the caller's (`/api/tasks/users/me`) until closed.
- * Whoever follows the same URL on a page shares one connection. Returns what ends it.
- */
-type Follow = (url: string, follower: Follower) => () => void;
+  url?: string;
+  origin?: string;
+  page?: string;
+};
 
 // What is said.
 
@@ -82,6 +27,16 @@ type Message = string | ((values: Record<string, any>) => string);
 type Say = (key: string, values?: Values) => string;
 /** By name; README.md has them all. */
 type Messages = Record<string, Message>;
+
+/** What is missing says nothing. Numbers are written as the language writes them. */
+type Fill = (message: Message | undefined, values: Values, language: string) => string;
+type Format = (Kind: any, language: string, options?: object) => any;
+
+type Make = <Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  part: string,
+  ...children: Node[]
+) => HTMLElementTagNameMap[Tag];
 
 /** Shows what a bar has beside, anew with each call. */
 type Extra = (element: import("./element.js").TaskProgress, say: Say, place: HTMLElement) => () => void;
@@ -102,7 +57,7 @@ interface News {
 }
 
 /** What a stream says beside snapshots. */
-type Hint = ["cancelling", Cancelling] | ["forecast", Forecast];
+type Hint = [name: string, hint: any];
 
 /** Requests below one address, with the token of whoever follows it, else with cookies. */
 interface Requests {
@@ -114,6 +69,9 @@ interface Requests {
   /** Open the stream; with a ticket if there is a token, which an `EventSource` cannot send. */
   stream(cursor: string): Promise<EventSource>;
 }
+
+/** Requests below a URL, until aborted. */
+type RequestsTo = (url: string, provider: () => TokenProvider, signal?: AbortSignal) => Requests;
 
 /** Whoever news are brought to. */
 interface Receiver {
@@ -142,7 +100,6 @@ interface Channel extends Receiver {
   /** Whose tasks these are, if they are all of a user's. */
   owner(): number | undefined;
   tabs?: Tabs;
-  isWantedHidden(): boolean;
   /** Returns what ends it. */
   join(follower: Follower): () => void;
   fail(problem: { status?: number; message: string; key?: string }): void;
@@ -160,6 +117,9 @@ interface Said {
   news?: News;
   hints?: Hint[];
 }
+
+/** Meet the tabs that have the same topic, and hear what whoever has the connection says. */
+type Meet = (topic: string, signal: AbortSignal, hear: (said: Said) => void) => Tabs;
 
 /** The tabs that follow the same as the same user. */
 interface Tabs {
