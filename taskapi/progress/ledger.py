@@ -99,10 +99,10 @@ class Ledger:
         self.say(status=TaskStatus.RUNNING)
 
     def count(self, n: int) -> bool:
-        """Count items; whether the writer will see it."""
+        """Count items; whether the writer will see it, and there is nothing that the worker must be told."""
         with self._lock:
             self._counted += n
-            return self.watched
+            return self.watched and not self.is_cancelled
 
     def begin(self, loop: Loop[T], expected: int | None) -> Loop[T]:
         """Count a loop's items from now on; of loops within each other, the outermost one's.
