@@ -34,7 +34,8 @@ class Overdue(NamedTuple):
     def message(self) -> str:
         """Why, for whoever reads it in place of a result."""
         if self.reason in ("unstarted", "unfinished"):
-            return f"Not {self.reason.removeprefix('un')} within {duration(self.seconds or 0)}."
+            within = f"within {duration(self.seconds)}" if self.seconds and self.seconds > 0 else "in time"
+            return f"Not {self.reason.removeprefix('un')} {within}."
         return CANCELLED if self.reason == "cancelled" else "The worker stopped reporting."
 
 
@@ -44,7 +45,7 @@ def duration(seconds: float) -> str:
         count = round(seconds / length)
         if seconds > most - 0.5 or (seconds > least - 0.5 and abs(seconds - count * length) < 0.5):
             return _number(count, unit)
-    return _number(round(seconds) if seconds >= 1 else round(seconds, 2), "second")
+    return _number(round(seconds, 0 if seconds >= 10 else 1 if seconds >= 1 else 2), "second")
 
 
 def _number(count: float, unit: str) -> str:
