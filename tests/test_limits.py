@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from harness import Follower, Server, insert, row, update, wait_until
 
 from taskapi import maintenance
+from taskapi.database.connections import dialect_of
 from taskapi.database.overdue import Overdue, duration
 from taskapi.database.store import Report, Store
 from taskapi.maintenance import Limits
@@ -205,6 +206,48 @@ def test_nothing_overdue_takes_no_write_lock(store: Store, engine: sa.Engine) ->
         started = time.monotonic()
         assert closed(store) == {}
     assert time.monotonic() - started < 1
+
+
+@pytest.fixture
+def many_waiting(engine: sa.Engine) -> None:
+    """Some thousand tasks that wait, of five kinds and of none; every other with a limit of its own."""
+    statement = "INSERT INTO user_tasks (task_id, user_id, kind, start_by) VALUES (:name, 1, :kind, :start_by)"
+    tasks = [
+        {
+            "name": str(number),
+            "kind": f"kind {number % 6}" if number % 6 else None,
+            "start_by": f"2100-01-01T00:00:{number % 60:02}.000Z" if number % 2 else None,
+        }
+        for number in range(4000)
+    ]
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), tasks)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("ANALYZE user_tasks"))
+
+
+@pytest.mark.usefixtures("many_waiting")
+@pytest.mark.parametrize(
+    ("name", "parameters", "index"),
+    [
+        ("overdue_started", {"cancel_within": 30.0}, "ix_user_tasks_started"),
+        ("overdue_waiting", {}, "ix_user_tasks_start_by"),
+        ("waiting_too_long", {"start_within": 86_400.0}, "ix_user_tasks_waiting"),
+    ],
+)
+def test_what_is_overdue_is_found_by_an_index(
+    engine: sa.Engine, name: str, parameters: dict[str, Any], index: str
+) -> None:
+    statement = getattr(dialect_of(engine.url).statements, name)
+    explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    with engine.connect() as connection:
+        lines = connection.execute(sa.text(f"{explain} {statement}"), {**parameters, "batch": 500}).all()
+
+    plan = "\n".join(str(line[-1]) for line in lines)
+    assert index in plan
+    assert "Seq Scan" not in plan
+    for line in plan.splitlines():
+        assert "user_tasks" not in line or "INDEX" in line or "Index" in line, plan
 
 
 # The worker.

@@ -707,8 +707,6 @@ def plan(engine: sa.Engine, statement: str, **parameters: Any) -> str:
         ("latest_of_learning_path", {"path": 5}, "ix_user_tasks_learning_path"),
         ("active_of", {"user_id": 5, "most": 1000}, "ix_user_tasks_active"),
         ("overdue_started", {"cancel_within": 30, "batch": 500}, "ix_user_tasks_started"),
-        ("overdue_waiting", {"batch": 500}, "ix_user_tasks_start_by"),
-        ("waiting_too_long", {"start_within": 60, "batch": 500}, "ix_user_tasks_waiting"),
         ("refused", {"task_id": "task 5"}, "task_id"),
     ],
 )
