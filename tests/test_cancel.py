@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -550,6 +550,54 @@ def test_a_page_of_another_origin_may_cancel_where_it_is_allowed_to(database_url
     assert {"authorization", "x-csrf-token"} <= set(allowed.headers["Access-Control-Allow-Headers"].lower().split(", "))
     assert "Location" in allowed.headers.get("Access-Control-Expose-Headers", "Location")
     state_of(app).close()
+
+
+# Forged requests, in an application that protects itself.
+
+
+@pytest.fixture
+def protected(database_url: str, engine: sa.Engine) -> Iterator[Flask]:
+    """An application with sessions, and Flask-WTF's protection."""
+    flask_wtf = pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed")
+    from taskapi import Identity, TaskAPI
+
+    app = Flask("protected")
+    app.config.update(SECRET_KEY="k" * 32, TASKAPI_DATABASE_URL=database_url, TESTING=True)
+    flask_wtf.CSRFProtect(app)
+    tasks = TaskAPI(app)
+    tasks.identity(lambda: Identity(1))  # a session's cookie comes with every request
+    app.add_url_rule("/token", view_func=flask_wtf.csrf.generate_csrf)
+    yield app
+    state_of(app).close()
+
+
+def test_a_page_of_another_site_cancels_nothing(protected: Flask, engine: sa.Engine) -> None:
+    insert(engine, "a", status="running")
+    client = protected.test_client()
+
+    for headers in ({}, {"X-CSRFToken": "forged"}, {"Authorization": "Basic dXNlcjpwYXNz"}):
+        answer = client.post("/api/tasks/a/cancel", headers=headers)
+        assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
+        assert "CSRF" in answer.json["detail"]
+    assert row(engine, "a")["cancel_requested_at"] is None
+
+    token = client.get("/token").text
+    assert client.post("/api/tasks/a/cancel", headers={"X-CSRFToken": token}).status_code == 202
+
+
+def test_a_bearer_token_is_proof_enough(protected: Flask, engine: sa.Engine) -> None:
+    insert(engine, "a", status="running")
+
+    answer = protected.test_client().post("/api/tasks/a/cancel", headers={"Authorization": "Bearer any"})
+
+    assert answer.status_code == 202
+
+
+def test_an_application_that_looks_by_itself_is_left_to_it(protected: Flask, engine: sa.Engine) -> None:
+    protected.config["WTF_CSRF_CHECK_DEFAULT"] = False
+    insert(engine, "a", status="running")
+
+    assert protected.test_client().post("/api/tasks/a/cancel").status_code == 202
 
 
 # Those who follow.

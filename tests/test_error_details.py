@@ -94,7 +94,9 @@ def test_what_an_owner_reads(
 ) -> None:
     fields: dict[str, Any] = {
         **dict.fromkeys(RESPONSE_FIELDS),
-        "status": status, "result_message": message, "error_details": details,
+        "status": status,
+        "result_message": message,
+        "error_details": details,
     }
 
     task = Snapshot.of([*fields.values(), 1, None], hides_errors=True)
