@@ -578,7 +578,7 @@ def test_a_page_of_another_site_cancels_nothing(protected: Flask, engine: sa.Eng
     for headers in ({}, {"X-CSRFToken": "forged"}, {"Authorization": "Basic dXNlcjpwYXNz"}):
         answer = client.post("/api/tasks/a/cancel", headers=headers)
         assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
-        assert "CSRF" in answer.json["detail"]
+        assert "CSRF" in answer.text
     assert row(engine, "a")["cancel_requested_at"] is None
 
     token = client.get("/token").text

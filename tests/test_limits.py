@@ -55,13 +55,14 @@ def outcome(engine: sa.Engine, task_id: str) -> tuple[str, str | None]:
 
 
 def test_limits_are_moments_counted_from_the_creation(progress: Progress, engine: sa.Engine) -> None:
-    for task_id, limits in {
+    limits_of: dict[str, dict[str, Any]] = {
         "none": {},
         "start": {"start_within": 60},
         "end": {"finish_within": 600},
         "both": {"start_within": 60, "finish_within": 600},
         "end first": {"start_within": 900, "finish_within": 600},
-    }.items():
+    }
+    for task_id, limits in limits_of.items():
         progress.create(user_id=1, task_id=task_id, **limits)
 
     def seconds(task_id: str) -> list[float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
-from .models import Snapshot, TaskStatus
+from .models import ID, Snapshot, TaskStatus
 from .overdue import Overdue
 from .reader import Reader
 from .sqlite import MemoryReader
@@ -142,9 +142,11 @@ class Store:
 
     # What the feed asks for.
 
-    def by_ids(self, ids: Iterable[int]) -> list[Snapshot]:
-        """These tasks, oldest change first; one that was deleted is missing."""
-        return self._snapshots(self._sql.by_ids, ids=self._list(ids))
+    def news(self, known: Mapping[int, int]) -> tuple[list[Snapshot], list[int]]:
+        """Of tasks, given as `{id: revision}`: those with another revision, oldest change first; those deleted."""
+        rows = self.reader.rows(self._sql.news, self.dialect.known_parameters(known))
+        found = [self._snapshot(row) for row in rows if row[ID] is not None]
+        return found, [row[-1] for row in rows if row[ID] is None]
 
     def keys_of_ids(self, ids: Iterable[int]) -> list[Key]:
         """The keys of these tasks; one that was deleted is missing."""
@@ -214,14 +216,9 @@ class Store:
 
         Read over the connection that writes, so that a worker's process needs no second one; it takes no lock.
         """
-        statement = self.dialect.statement_for_driver(self._sql.to_stop)
-        connection = self.engine.raw_connection()
-        try:
-            rows = connection.driver_connection.execute(  # type: ignore[union-attr]
-                statement, {"ids": self._list(attempt.id for attempt in attempts)}
-            ).fetchall()
-        finally:
-            connection.close()
+        ids = {"ids": self._list(attempt.id for attempt in attempts)}
+        is_only_one = isinstance(self.reader, MemoryReader)
+        rows = self.reader.rows(self._sql.to_stop, ids) if is_only_one else self._rows_of_writer(self._sql.to_stop, ids)
         found = {AttemptKey(*key): goes_on for *key, goes_on in rows}
         return Told({key for key in found if not found[key]}, {key for key in found if found[key]})
 
@@ -272,6 +269,14 @@ class Store:
                 deleted += connection.execute(_text(self._sql.delete), {"ids": ids}).rowcount
             last_id = rows[-1][0]
         return deleted
+
+    def _rows_of_writer(self, statement: str, parameters: dict[str, Any]) -> list[Any]:
+        connection: Any = self.engine.raw_connection()  # SQLAlchemy's own would begin a transaction
+        try:
+            answer = connection.driver_connection.execute(self.dialect.statement_for_driver(statement), parameters)
+            return list(answer.fetchall())
+        finally:
+            connection.close()
 
     def _rows(self, statement: str, **parameters: Any) -> list[Any]:
         return self.reader.rows(statement, parameters)
