@@ -445,7 +445,8 @@ def test_the_time_left_is_reckoned_anew_where_a_task_begins_anew(bar: Visit) -> 
             bar.page.evaluate("([step, from]) => show(step, from)", [step, started_at])
             bar.page.clock.run_for(4_000)
 
-    run(10, 20, 30, 40, 50, started_at="2026-01-01T00:00:00Z")
+    bar.page.evaluate("import('/static/moving.js')")  # else fetched when the bar moves, in the time of the machine
+    run(5, 10, 20, 30, 40, started_at="2026-01-01T00:00:00Z")
     expect(element).to_contain_text("left")
     run(5, started_at="2026-01-01T00:00:00Z")
     expect(element).not_to_contain_text("left")
