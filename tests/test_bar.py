@@ -544,3 +544,67 @@ def test_a_bar_says_that_another_origin_does_not_let_its_page_ask(
     expect(visit.page.locator("task-progress")).to_contain_text("(CORS)", timeout=15_000)
     assert any("(CORS)" in complaint and "task-progress" in complaint for complaint in visit.complaints)
     context.close()
+
+
+# On the real server.
+
+
+def test_a_cancellation_is_seen_from_the_button_to_the_end(visit: Visit, engine: sa.Engine, element: Any) -> None:
+    insert(engine, "a", USER, status="running", progress=5, started_at="2026-01-01 00:00:00")
+    watcher = Visit(visit.page.context.browser.new_context().new_page(), visit.server).open_element("a")
+    visit.open_element("a")
+    element.evaluate("node => node.setAttribute('cancel', '')")
+
+    element.get_by_role("button", name="Cancel").click()
+    element.get_by_role("button", name="Stop it").click()
+
+    for page in (visit.page, watcher.page):
+        expect(page.locator("task-progress")).to_contain_text("Cancelling…")
+    update(engine, "a", status="failed", result_message="Cancelled.")
+    for page in (visit.page, watcher.page):
+        expect(page.locator("[part=stage]")).to_have_text("Cancelled")
+    watcher.page.context.close()
+
+
+def test_a_waiting_task_is_cancelled_at_once(visit: Visit, engine: sa.Engine, element: Any) -> None:
+    insert(engine, "a", USER, status="queued")
+    visit.open_element("a")
+    element.evaluate("node => node.setAttribute('cancel', '')")
+
+    element.get_by_role("button", name="Cancel").click()
+    element.get_by_role("button", name="Stop it").click()
+
+    expect(element.locator("[part=stage]")).to_have_text("Cancelled")
+    visit.wait_for("events.some(({ name }) => name === 'done')")
+
+
+def test_what_somebody_else_has_asked_for_is_seen_by_who_opens_the_page_later(
+    visit: Visit, server: Server, engine: sa.Engine, element: Any
+) -> None:
+    insert(engine, "a", USER, status="running", progress=5, started_at="2026-01-01 00:00:00")
+    assert server.request("POST", "/api/tasks/a/cancel", USER).status == 202
+
+    visit.open_element("a")
+
+    expect(element).to_contain_text("Cancelling…")
+
+
+def test_the_servers_forecast_is_told(visit: Visit, engine: sa.Engine, element: Any) -> None:
+    for number in range(40):
+        insert(
+            engine,
+            f"past{number}",
+            USER,
+            status="completed",
+            progress=100,
+            kind="deck",
+            created_at="2026-01-01 00:00:00",
+            started_at="2026-01-01 00:05:00",
+            ended_at="2026-01-01 00:15:00",
+        )
+    insert(engine, "a", USER, status="queued", kind="deck")
+    insert(engine, "b", USER, status="queued", kind="deck")
+
+    visit.open_element("b")
+
+    expect(element.locator("[part=time]")).to_contain_text("2nd in line, about")

@@ -22,22 +22,23 @@ function forgeryToken() {
 }
 
 /** @type {Extra} */
-export const extra = (element, say, place) => {
-  const button = make("button", "cancel");
-  const [text, yes, no] = [make("span", "text"), make("button", "yes"), make("button", "no")];
-  const question = make("span", "question", text, yes, no);
+export const extra = (element, say, { actions, below }) => {
+  const [cancel, yes, no] = [make("button", "cancel"), make("button", "yes"), make("button", "no")];
+  const asked = make("span", "asked");
+  const question = make("div", "question", asked, yes, no);
   const refusal = make("p", "refusal");
   let problem = "";
   question.hidden = true;
   question.role = "group";
   refusal.role = "alert";
-  place.append(button, question, refusal);
+  actions.append(cancel);
+  below.append(question, refusal);
 
   /** @param {boolean} isAsking */
   const ask = (isAsking) => {
     question.hidden = !isAsking;
     show();
-    (isAsking ? no : button).focus();
+    (isAsking ? no : cancel).focus();
   };
   const stop = async () => {
     ask(false);
@@ -55,17 +56,14 @@ export const extra = (element, say, place) => {
     const { task, src, cancelling } = element;
     const may = element.hasAttribute("cancel") && src && task && !isFinal(task) && !cancelling;
     if (!may) question.hidden = true;
-    button.hidden = !may || !question.hidden;
+    cancel.hidden = !may || !question.hidden;
     refusal.hidden = !problem;
-    const texts = { text: "cancelQuestion", cancel: "cancel", yes: "cancelYes", no: "cancelNo" };
-    for (const [part, key] of Object.entries(texts)) {
-      const node = /** @type {HTMLElement} */ (place.querySelector(`[part=${part}]`));
-      if (node.textContent !== say(key)) node.textContent = say(key);
-    }
-    if (refusal.textContent !== problem) refusal.textContent = problem;
+    [cancel.textContent, asked.textContent] = [say("cancel"), say("cancelQuestion")];
+    [yes.textContent, no.textContent] = [say("cancelYes"), say("cancelNo")];
+    if (refusal.textContent !== problem) refusal.textContent = problem; // else it would be read out again
   };
 
-  button.onclick = () => ask(true);
+  cancel.onclick = () => ask(true);
   no.onclick = () => ask(false);
   yes.onclick = stop;
   question.onkeydown = ({ key }) => key === "Escape" && ask(false);

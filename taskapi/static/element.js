@@ -52,7 +52,6 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     super();
     for (const part of [...SPANS, "message", "note"]) {
       this.#texts[part] = make(SPANS.includes(part) ? "span" : "p", part);
-      this.#texts[part].dir = "auto"; // "1 of 2" on a page from right to left
     }
     const { label, percent, stage, count, time, message, note } = this.#texts;
     label.id = "label";
@@ -70,7 +69,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     const before = this.#task;
     const isOther = task?.task_id !== before?.task_id;
     if (isOther) this.#moving = undefined;
-    if (isOther || task?.started_at !== before?.started_at) this.#cancelling = null; // another attempt
+    if (isOther || (task && isWaiting(task))) this.#cancelling = null; // another attempt
     this.#task = task;
     this.#problem = undefined;
     const isMoved = task?.progress !== before?.progress || task?.status !== before?.status;

@@ -6,12 +6,12 @@ import { ENGLISH } from "./texts.js";
 Object.assign(ENGLISH, { details: "What happened", copy: "Copy", copied: "Copied" });
 
 /** @type {Extra} */
-export const extra = (element, say, place) => {
+export const extra = (element, say, { below }) => {
   const [summary, traceback, copy] = [make("summary", "summary"), make("pre", "traceback"), make("button", "copy")];
   const details = make("details", "failure", summary, traceback, copy);
   traceback.tabIndex = 0;
   traceback.dir = "ltr";
-  place.append(details);
+  below.append(details);
 
   details.ontoggle = () => traceback.scrollTo(0, traceback.scrollHeight);
   copy.onclick = async () => {

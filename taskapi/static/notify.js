@@ -12,10 +12,11 @@ Object.assign(ENGLISH, {
 const textOf = (element, part) => element.shadowRoot?.querySelector(`[part=${part}]`)?.textContent ?? "";
 
 /** @type {Extra} */
-export const extra = (element, say, place) => {
+export const extra = (element, say, { actions, below }) => {
   const button = make("button", "notify");
-  const refusal = make("span", "refusal");
-  place.append(button, refusal);
+  const refusal = make("p", "refusal");
+  actions.append(button);
+  below.append(refusal);
   let hasAsked = false;
 
   const show = () => {

@@ -188,6 +188,10 @@ function start() {
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
     onsnapshot: (task) => take(task),
+    oncancelling: ({ task_id: id, requested_at: since }) => {
+      const card = cards.get(id);
+      if (card) card.bar.cancelling = since;
+    },
     onconnection: connected,
     onerror: ({ status, message }) => stop(status === 401 ? REFUSED : message),
   });

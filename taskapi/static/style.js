@@ -20,10 +20,10 @@ const STYLE = `
 [part=text], [part=below], p { font-size: .875em; color: var(--muted) }
 [part=percent], [part=stage] { color: var(--accent) }
 [part=message] { color: var(--message) }
-span, p { min-width: 0; overflow-wrap: anywhere }
+span, p { min-width: 0; overflow-wrap: anywhere; unicode-bidi: plaintext } /* "1 of 2" on a page from right to left */
 [part=percent] { white-space: nowrap }
 [part=percent], [part=time] { margin-inline-start: auto }
-p { margin: .15em 0 0; white-space: pre-line }
+p { margin: .15em 0 0; white-space: pre-line; inline-size: fit-content }
 progress {
   appearance: none; display: block; box-sizing: border-box; inline-size: 100%; block-size: var(--task-progress-height, .5rem);
   margin: .4em 0 .35em; border: 0; border-radius: 9em; overflow: hidden; background: var(--track);

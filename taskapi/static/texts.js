@@ -36,7 +36,7 @@ export const percent = (progress = 0, language = "en") =>
 
 export function duration(ms = 0, language = "en") {
   const all = Math.max(0, ms) / 1_000;
-  const [hours, minutes, seconds] = [all / 3_600, (all / 60) % 60, all % 60].map(Math.floor);
+  const [hours, minutes, seconds] = [all / 3_600, (all / 60) % 60, all < 3_600 ? all % 60 : 0].map(Math.floor);
   const secondsDisplay = all < 60 ? "always" : "auto";
   return format(Intl.DurationFormat, language, { style: "short", secondsDisplay }).format({ hours, minutes, seconds });
 }

@@ -39,7 +39,9 @@ type Make = <Tag extends keyof HTMLElementTagNameMap>(
 ) => HTMLElementTagNameMap[Tag];
 
 /** Shows what a bar has beside, anew with each call. */
-type Extra = (element: import("./element.js").TaskProgress, say: Say, place: HTMLElement) => () => void;
+type Extra = (element: import("./element.js").TaskProgress, say: Say, parts: Parts) => () => void;
+/** At the end of the first line, and below all. */
+type Parts = Record<"actions" | "below", HTMLElement>;
 
 // How a channel gets its news.
 
