@@ -491,6 +491,30 @@ def test_a_failures_reason_comes_first_and_the_end_of_its_traceback_is_in_sight(
     assert visit.page.evaluate("navigator.clipboard.readText()") == traceback
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_to_complain_of_in_buttons_and_tracebacks(
+    visit: Visit, engine: sa.Engine, element: Any, scheme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    visit.page.add_init_script(NOTIFICATIONS)
+    insert(engine, "a", USER, status="failed", progress=40, error_details="KeyError: 'title'")
+    insert(engine, "b", USER, status="running", progress=40)
+    visit.open_element("a", "b")
+    style = "color-scheme: light dark; background: light-dark(#fff, #15181c)"
+    visit.page.evaluate("style => { document.documentElement.style.cssText = style; }", style)
+    for name in ("cancel", "notify"):
+        visit.page.evaluate(
+            "name => document.querySelectorAll('task-progress').forEach(bar => bar.setAttribute(name, ''))", name
+        )
+    element.get_by_text("What happened").click()
+    element.get_by_role("button", name="Cancel").click()
+
+    found = axe.Axe().run(visit.page, context="task-progress")
+
+    assert [(entry["id"], entry["nodes"]) for entry in found.response["violations"]] == []
+
+
 # What is wrong.
 
 

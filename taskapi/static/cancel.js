@@ -58,6 +58,7 @@ export const extra = (element, say, { actions, below }) => {
     if (!may) question.hidden = true;
     cancel.hidden = !may || !question.hidden;
     refusal.hidden = !problem;
+    question.ariaLabel = say("cancelQuestion");
     [cancel.textContent, asked.textContent] = [say("cancel"), say("cancelQuestion")];
     [yes.textContent, no.textContent] = [say("cancelYes"), say("cancelNo")];
     if (refusal.textContent !== problem) refusal.textContent = problem; // else it would be read out again

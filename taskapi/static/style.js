@@ -22,7 +22,8 @@ const STYLE = `
 [part=message] { color: var(--message) }
 span, p { min-width: 0; overflow-wrap: anywhere; unicode-bidi: plaintext } /* "1 of 2" on a page from right to left */
 [part=percent] { white-space: nowrap }
-[part=percent], [part=time] { margin-inline-start: auto }
+[part=label] { margin-inline-end: auto }
+[part=time] { margin-inline-start: auto }
 p { margin: .15em 0 0; white-space: pre-line; inline-size: fit-content }
 progress {
   appearance: none; display: block; box-sizing: border-box; inline-size: 100%; block-size: var(--task-progress-height, .5rem);
