@@ -99,8 +99,9 @@ def take(url: str) -> None:
 def take_questions(browser: Browser, url: str) -> None:
     """A button that asks and a traceback; and the same from right to left, in the dark."""
     tags = "".join(f'<task-progress cancel src="/api/tasks/{task_id}"></task-progress>' for task_id in list(TASKS)[1:3])
-    for name, attributes, scheme in (("cancel", "lang=en", "light"), ("arabic", "lang=ar dir=rtl", "dark")):
-        page = browser.new_page(viewport={"width": 640, "height": 100}, device_scale_factor=1.5, color_scheme=scheme)
+    for name, attributes in (("cancel", "lang=en"), ("arabic", "lang=ar dir=rtl")):
+        page = browser.new_page(viewport={"width": 640, "height": 100}, device_scale_factor=1.5)
+        page.emulate_media(color_scheme="dark" if name == "arabic" else "light")
         html = f"<html {attributes}><style>html {{ color-scheme: light dark }}"
         open_page(page, url, ELEMENTS.replace("<style>", html) + tags)
         page.locator("summary").click()

@@ -97,7 +97,7 @@ def test_every_sentence_is_typed() -> None:
 def pack(tmp_path: Path) -> Path:
     """The package as npm makes it."""
     [packed] = json.loads(run(str(NPM), "pack", "--json", "--pack-destination", str(tmp_path), cwd=STATIC))
-    return tmp_path / packed["filename"]
+    return tmp_path / str(packed["filename"])
 
 
 @needs_npm
@@ -122,6 +122,27 @@ def install(pack: Path, tmp_path: Path) -> Callable[[str], Path]:
         return project
 
     return install
+
+
+@needs_npm
+@pytest.mark.slow
+def test_react_18_knows_the_tag_and_a_server_renders_it(install: Callable[[str], Path]) -> None:
+    project = install("react")
+    options = ("--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
+    older = ("react@18.3.1", "react-dom@18.3.1", "@types/react@18.3.26", "@types/react-dom@18.3.7")
+    rendering = """
+        import "taskapi-progress";
+        import { createElement } from "react";
+        import { renderToString } from "react-dom/server";
+        console.log(renderToString(createElement("task-progress", { src: "/api/tasks/a", label: "Deck", cancel: "" })));
+    """
+    rendered = run(str(NODE), "--input-type=module", "--eval", rendering, cwd=project)
+    assert rendered == '<task-progress src="/api/tasks/a" label="Deck" cancel=""></task-progress>\n'
+
+    run(str(NPM), "install", *options, *older, cwd=project)
+
+    run(str(NPM), "run", "check", cwd=project)
+    assert run(str(NODE), "--input-type=module", "--eval", rendering, cwd=project) == rendered
 
 
 @needs_npm
