@@ -424,6 +424,24 @@ def test_with_a_cookie_the_hosts_word_against_forgery_goes_along(visit: Visit, e
     expect(element).to_contain_text("Cancelling…")
 
 
+def test_no_other_origin_is_told_the_word_against_forgery(
+    visit: Visit, cancellable: list[Any], element: Any, server: Server
+) -> None:
+    cookie = {"name": "csrf_access_token", "value": "double", "url": visit.origin}
+    visit.page.context.add_cookies([cookie])
+    elsewhere = f"http://localhost:{server.port}/api/tasks/a"
+    headers = {"Access-Control-Allow-Origin": visit.origin, "Access-Control-Allow-Headers": "Authorization"}
+    visit.page.route("http://localhost:*/**", lambda route: route.fulfill(json=TASK, headers=headers))
+    element.evaluate("(node, src) => { node.src = src; }", elsewhere)
+    expect(element).to_contain_text("40%")
+
+    element.get_by_role("button", name="Cancel").click()
+    element.get_by_role("button", name="Stop it").click()
+
+    expect(element).to_contain_text("Cancelling…")
+    assert "x-csrf-token" not in cancellable[-1].headers
+
+
 def test_what_has_ended_cannot_be_cancelled(
     visit: Visit, cancellable: list[Any], element: Any, engine: sa.Engine
 ) -> None:

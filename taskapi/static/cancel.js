@@ -1,6 +1,7 @@
 /** A button that asks, and then asks the task to stop. */
 
 import { make } from "./element.js";
+import { put } from "./extras.js";
 import { requestsTo } from "./requests.js";
 import { ENGLISH, isFinal } from "./texts.js";
 
@@ -14,11 +15,15 @@ Object.assign(ENGLISH, {
   cancelFailed: "It could not be stopped: {reason}",
 });
 
-/** What a cookie's host wants to see, as Flask-JWT-Extended and Flask-WTF name and read it. */
-function forgeryToken() {
+/** What a refusal means here, by HTTP's status. @type {Record<number, string>} */
+const REFUSALS = { 403: "cancelForbidden", 409: "cancelTooLate" };
+
+/** What a cookie's host wants to see, as Flask-JWT-Extended and Flask-WTF read it. @returns {Record<string, string>} */
+function againstForgery(src = "") {
   const [, cookie] = /(?:^|; )csrf_access_token=([^;]*)/.exec(document.cookie) ?? [];
-  const meta = document.querySelector("meta[name=csrf-token]")?.getAttribute("content");
-  return cookie ?? meta ?? "";
+  const token = cookie ?? document.querySelector("meta[name=csrf-token]")?.getAttribute("content");
+  const isOwn = new URL(src, document.baseURI).origin === location.origin;
+  return token && isOwn ? { "X-CSRF-TOKEN": token } : {};
 }
 
 /** @type {Extra} */
@@ -44,11 +49,11 @@ export const extra = (element, say, { actions, below }) => {
     ask(false);
     problem = "";
     try {
-      const headers = { "X-CSRF-TOKEN": forgeryToken(), ...element.headers };
+      const headers = { ...againstForgery(element.src), ...element.headers };
       await requestsTo(element.src, () => element.token).send("/cancel", { method: "POST", headers });
       if (element.task && !isFinal(element.task)) element.cancelling ??= new Date().toISOString();
     } catch (/** @type {any} */ { status, message }) {
-      problem = status === 409 ? say("cancelTooLate") : status === 403 ? say("cancelForbidden") : say("cancelFailed", { reason: message });
+      problem = say(REFUSALS[status] ?? "cancelFailed", { reason: message });
     }
     show();
   };
@@ -59,9 +64,11 @@ export const extra = (element, say, { actions, below }) => {
     cancel.hidden = !may || !question.hidden;
     refusal.hidden = !problem;
     question.ariaLabel = say("cancelQuestion");
-    [cancel.textContent, asked.textContent] = [say("cancel"), say("cancelQuestion")];
-    [yes.textContent, no.textContent] = [say("cancelYes"), say("cancelNo")];
-    if (refusal.textContent !== problem) refusal.textContent = problem; // else it would be read out again
+    put(cancel, say("cancel"));
+    put(asked, say("cancelQuestion"));
+    put(yes, say("cancelYes"));
+    put(no, say("cancelNo"));
+    put(refusal, problem);
   };
 
   cancel.onclick = () => ask(true);

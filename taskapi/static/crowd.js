@@ -2,7 +2,7 @@
 
 const NOT_MINE_MS = 2_000; // what the stream of all my tasks has not brought by then is not mine, or has ended
 
-/** Bring a channel its task for as long as the channel of all has it. @param {Channel} channel @param {Follow} follow */
+/** Bring a channel its task for as long as that of all has it. @param {Channel} channel @param {Follow} follow */
 export async function followAmongAll(channel, follow) {
   if (channel.signal.aborted) return;
   const { promise, resolve } = Promise.withResolvers();

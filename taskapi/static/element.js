@@ -179,10 +179,11 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
   /** @type {Say} */
   #say = (key, values = {}) => {
     const { language, sentences } = this.#speech;
-    return fill(this.#messages[key] ?? TaskProgress.messages[key] ?? sentences[key] ?? ENGLISH[key] ?? words(key), values, language);
+    const texts = [this.#messages, TaskProgress.messages, sentences, ENGLISH].find((each) => each[key]);
+    return fill(texts?.[key] ?? words(key), values, language);
   };
 
-  /** Speak as the page does, as soon as that language is there. */
+  /** Speak as the page does. */
   async #speak() {
     if (!this.isConnected || (this.#speech.language === "en" && this.matches(":lang(en)"))) return;
     const speech = await (await import("./languages.js")).speechAt(this);
@@ -232,7 +233,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     if (isBack) void bar.offsetWidth; // laid out, before a step forward makes both one glide
   }
 
-  /** What stays the same is left alone: so does a selection. @param {Record<string, string | undefined>} texts */
+  /** What stays the same is left alone. @param {Record<string, string | undefined>} texts */
   #show(texts) {
     for (const [part, text = ""] of Object.entries(texts)) {
       const node = this.#texts[part];

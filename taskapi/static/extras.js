@@ -24,12 +24,17 @@ summary { cursor: pointer; inline-size: fit-content }
   white-space: pre-wrap; overflow-wrap: anywhere; text-align: left;
 }`;
 
-/** @type {{isWanted(element: TaskProgress): boolean, load(): Promise<{ extra: Extra }>}[]} */
+/** @type {{isWanted(element: TaskProgress): boolean, load(): Promise<{extra: Extra}>}[]} */
 const EXTRAS = [
   { isWanted: (element) => element.hasAttribute("notify"), load: () => import("./notify.js") },
   { isWanted: (element) => element.hasAttribute("cancel"), load: () => import("./cancel.js") },
   { isWanted: ({ task }) => Boolean(task?.error_details), load: () => import("./failure.js") },
 ];
+
+/** What stays the same is left alone: so does a selection. */
+export function put(/** @type {Node} */ node, text = "") {
+  if (node.textContent !== text) node.textContent = text;
+}
 
 /** Returns what shows them anew. @param {TaskProgress} element @param {Say} say @param {Parts} parts */
 export function dress(element, say, parts) {
@@ -38,7 +43,7 @@ export function dress(element, say, parts) {
   /** @type {ShadowRoot} */ (element.shadowRoot).adoptedStyleSheets.push(sheetOf(STYLE));
 
   /** @param {number} number */
-  async function fetch(number) {
+  async function bring(number) {
     shows[number] = () => {}; // it is on its way
     try {
       const { extra } = await EXTRAS[number].load();
@@ -51,7 +56,7 @@ export function dress(element, say, parts) {
 
   return () => {
     for (const [number, { isWanted }] of EXTRAS.entries()) {
-      if (!shows[number] && isWanted(element)) fetch(number);
+      if (!shows[number] && isWanted(element)) bring(number);
       shows[number]?.();
     }
   };

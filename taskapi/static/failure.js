@@ -1,6 +1,7 @@
 /** What a failure left behind: the traceback, its end in sight. */
 
 import { make } from "./element.js";
+import { put } from "./extras.js";
 import { ENGLISH } from "./texts.js";
 
 Object.assign(ENGLISH, { details: "What happened", copy: "Copy", copied: "Copied" });
@@ -13,16 +14,19 @@ export const extra = (element, say, { below }) => {
   traceback.dir = "ltr";
   below.append(details);
 
+  let isCopied = false;
   details.ontoggle = () => traceback.scrollTo(0, traceback.scrollHeight);
   copy.onclick = async () => {
     await navigator.clipboard.writeText(traceback.textContent ?? "");
-    copy.textContent = say("copied");
+    isCopied = true;
+    show();
   };
-  return () => {
+  const show = () => {
     const { error_details: text, result_message: reason, status = "" } = element.task ?? {};
     details.hidden = !text || !["failed", "timeout"].includes(status) || reason === "Cancelled.";
-    summary.textContent = say("details");
-    copy.textContent ||= say("copy");
-    if (traceback.textContent !== text) traceback.textContent = text ?? "";
+    put(summary, say("details"));
+    put(copy, say(isCopied ? "copied" : "copy"));
+    put(traceback, text ?? "");
   };
+  return show;
 };

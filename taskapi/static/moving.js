@@ -59,8 +59,8 @@ export class Moving {
     if (progress) this.#seen.push({ at, progress });
   }
 
-  /** A sentence at each quarter and the end. @param {Task} task @param {Record<string, Node>} texts @param {string} language */
-  announce(task, { label, stage, percent, message }, language) {
+  /** A sentence at each quarter and the end. @param {Task} task @param {Record<string, Node>} texts */
+  announce(task, { label, stage, percent, message }, language = "") {
     const quarter = quarterOf(task);
     const isNews = quarter > this.#heard;
     this.#heard = quarter;

@@ -1,6 +1,7 @@
 /** A notification at the end, for who is looking elsewhere. */
 
 import { make } from "./element.js";
+import { put } from "./extras.js";
 import { ENGLISH, isFinal } from "./texts.js";
 
 Object.assign(ENGLISH, {
@@ -24,8 +25,8 @@ export const extra = (element, say, { actions, below }) => {
     const permission = globalThis.Notification?.permission ?? "denied"; // there is none on plain HTTP
     button.hidden = !isWanted || permission !== "default";
     refusal.hidden = !isWanted || permission !== "denied" || !hasAsked;
-    button.textContent = say("notify");
-    refusal.textContent = say("notifyBlocked");
+    put(button, say("notify"));
+    put(refusal, say("notifyBlocked"));
   };
 
   button.onclick = async () => {
@@ -34,7 +35,8 @@ export const extra = (element, say, { actions, below }) => {
     show();
   };
   element.addEventListener("done", () => {
-    if (!element.hasAttribute("notify") || !document.hidden || globalThis.Notification?.permission !== "granted") return;
+    const isAllowed = globalThis.Notification?.permission === "granted";
+    if (!isAllowed || !document.hidden || !element.hasAttribute("notify")) return;
     const [title, ...body] = ["label", "stage", "message"].map((part) => textOf(element, part));
     try {
       const notification = new Notification(title, { body: body.filter(Boolean).join("\n"), tag: element.src });

@@ -188,6 +188,8 @@ export interface TaskProgressVueListeners {
   onError?: (event: CustomEvent<Problem>) => void;
 }
 
+type TaskProgressAttributes = TaskProgressProps & TaskProgressListeners;
+
 declare global {
   interface HTMLElementTagNameMap {
     "task-progress": TaskProgress;
@@ -200,7 +202,7 @@ declare module "react" {
   namespace JSX {
     interface IntrinsicElements {
       // @ts-ignore
-      "task-progress": TaskProgressProps & TaskProgressListeners & DetailedHTMLProps<HTMLAttributes<TaskProgress>, TaskProgress>;
+      "task-progress": DetailedHTMLProps<HTMLAttributes<TaskProgress>, TaskProgress> & TaskProgressAttributes;
     }
   }
 }

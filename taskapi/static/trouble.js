@@ -38,5 +38,6 @@ export async function whyNothing(element) {
   if (origin === location.origin) return null;
   // An answer that the page may not read is not the network's silence.
   const isAnswered = await fetch(`${href}/status`, { mode: "no-cors" }).catch(() => null);
-  return isAnswered && !element.task ? failure({ status: 0, message: "", key: "blocked", origin, page: location.origin }) : null;
+  if (!isAnswered || element.task) return null;
+  return failure({ status: 0, message: "", key: "blocked", origin, page: location.origin });
 }
