@@ -21,7 +21,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
   static messages = {};
 
   /** @type {Record<string, string>} */
-  headers = {};
+  headers = /** @type {any} */ (this).headers ?? {};
   /** @type {Task | null} */
   #task = null;
   /** @type {TokenProvider} */

@@ -1,4 +1,4 @@
-/** Following: on a page, whoever follows the same URL shares a channel; how it comes to its news. */
+/** Following: on a page, whoever follows the same URL shares a channel. */
 
 import { channelOf } from "./channel.js";
 import { connections, meet } from "./tabs.js";
