@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .connections import DIALECTS, dialect_of
+from .connections import DIALECTS, dialect_of, is_in_memory
 from .store import Store
 
 VERSION = 2
@@ -118,7 +118,8 @@ def upgrade(engine: Engine) -> None:
 
 def upgrade_beside(engine: Engine) -> None:
     """The same for a database that is an application's: only our tables change."""
-    dialect_of(engine.url).make_file(engine.url)
+    if not is_in_memory(engine.url):
+        dialect_of(engine.url).make_file(engine.url)
     with engine.begin() as connection:
         upgrade_to(Direct(connection), VERSION)
 
