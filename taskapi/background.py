@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import resource
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +19,6 @@ from .database.store import Store
 from .stream.broadcaster import Broadcaster
 
 log = logging.getLogger(__name__)
-
-# How often a worker looks whether it is told to stop.
-LOOK_SECONDS = 1.0
 
 
 class Background:
@@ -48,7 +45,16 @@ class Background:
         self._broadcaster.start()
         _in_background(maintenance.run, self._store, self._lease)
         if (worker := servers.gunicorn_worker()) is not None:
-            _in_background(_say_bye_when_told_to_stop, worker, self._broadcaster)
+            told = threading.Lock()
+            told.acquire()
+            servers.when_told_to_stop(worker, told.release)
+            _in_background(_say_bye_when_told, told, self._broadcaster)
+        # A worker that had nothing to do may be gone before; and other servers do not say that they stop.
+        atexit.register(self._say_bye_at_the_end)
+
+    def _say_bye_at_the_end(self) -> None:
+        if self._process == os.getpid():  # not in a child, which has the same connections
+            self._broadcaster.close()
 
     def _is_up_to_date(self) -> bool:
         try:
@@ -76,8 +82,6 @@ def _insist_on_cooperative_psycopg() -> None:
         raise RuntimeError("psycopg was imported before gevent patched the standard library: a query would block all.")
 
 
-def _say_bye_when_told_to_stop(worker: Any, broadcaster: Broadcaster) -> None:
-    # gunicorn has no hook at SIGTERM: it only clears this flag, and then waits for what is busy.
-    while worker.alive:
-        time.sleep(LOOK_SECONDS)
+def _say_bye_when_told(told: threading.Lock, broadcaster: Broadcaster) -> None:
+    told.acquire()  # its release is all that a signal handler may do
     broadcaster.close()

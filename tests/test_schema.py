@@ -240,7 +240,7 @@ class Announcements:
     def heard(self) -> list[str]:
         """What was committed before this call: a canary of our own comes after it."""
         run(self._engine, "SELECT pg_notify('user_tasks', 'end')")
-        payloads = []
+        payloads: list[str] = []
         for notify in self._driver.notifies(timeout=10):
             if notify.payload == "end":
                 return payloads

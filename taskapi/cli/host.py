@@ -13,6 +13,7 @@ from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
+from ..extras import MissingExtraError
 from ..state import current
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
 @group.command()
 def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
-    store = current().store
     try:
+        store = current().store
         is_ours = current().background.owns_schema and not schema.is_an_applications(store.engine)
         bring_up_to_date = schema.upgrade if is_ours else schema.upgrade_beside
         bring_up_to_date(store.engine)
     except SQLAlchemyError as error:
         raise click.ClickException(store.explain(error)) from None
-    except RuntimeError as error:
+    except (RuntimeError, MissingExtraError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"The tables of taskapi are at version {schema.VERSION}.")
 

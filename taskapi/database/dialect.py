@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import URL, Engine
@@ -51,6 +51,10 @@ class Dialect(ABC):
     @abstractmethod
     def list_parameter(self, numbers: Iterable[int]) -> Any:
         """A list of numbers as one parameter."""
+
+    @abstractmethod
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """The parameters of the statement `news`, of tasks given as `{id: revision}`."""
 
     @abstractmethod
     def is_missing_table(self, error: SQLAlchemyError) -> bool:

@@ -36,8 +36,12 @@ CHANGED_SINCE = """
     ORDER BY revision"""
 
 STATEMENTS = Statements(
-    by_ids=f"""
-        SELECT {SNAPSHOT} FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY revision""",
+    news=f"""
+        SELECT {SNAPSHOT}, known_id
+        FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))
+        LEFT JOIN user_tasks ON id = known_id
+        WHERE revision IS NOT known_revision
+        ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
     keys_of_users="""
@@ -149,6 +153,10 @@ class Sqlite(Dialect):
     def list_parameter(self, numbers: Iterable[int]) -> str:
         """As JSON."""
         return orjson.dumps(list(numbers)).decode()
+
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"known": orjson.dumps(known, option=orjson.OPT_NON_STR_KEYS).decode()}
 
     def make_file(self, url: URL) -> None:
         """An empty one, to which whoever writes first gives its settings."""
