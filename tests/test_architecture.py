@@ -27,7 +27,7 @@ MAY_IMPORT = {
                   "cli.host", "config", "database.connections", "database.store", "errors", "extras", "hosting",
                   "progress.rows", "site.docs", "site.page", "state", "stream.broadcaster", "stream.hub",
                   "transaction"},
-    "hosting": {"database.schema"},
+    "hosting": {"database.connections", "database.schema"},
     "testing": {"progress.eager", "progress.processes", "state", "stream.sse"},
     "transaction": {"database.connections"},
     "gunicorn_conf": {"scratch", "state"},

@@ -25,6 +25,10 @@ class Dialect(ABC):
     after_upgrade: tuple[str, ...] = ()
 
     @abstractmethod
+    def insist_on_driver(self) -> None:
+        """Raise what says how to get it, if the driver is not there or too old. Imports nothing."""
+
+    @abstractmethod
     def engine_options(self, url: URL) -> dict[str, Any]:
         """The options of `sqlalchemy.create_engine`."""
 

@@ -114,9 +114,12 @@ class Postgresql(Dialect):
     # secret.
     after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)
 
+    def insist_on_driver(self) -> None:
+        """psycopg 3: an application's own engine may have another one."""
+        extras.need("postgresql", "PostgreSQL")
+
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
-        extras.need("postgresql", "PostgreSQL")
         return {
             "connect_args": {
                 "connect_timeout": 5,
