@@ -61,8 +61,8 @@ class Dialect(ABC):
         """The parameters of the statement `news`, of tasks given as `{id: revision}`."""
 
     @abstractmethod
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
-        """Whether the database answered that it has no such table."""
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
+        """Whether the database answered that it has no such table or column."""
 
     @abstractmethod
     def explain(self, url: URL, error: Exception) -> str:

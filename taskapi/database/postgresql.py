@@ -24,7 +24,8 @@ ANSWER_SECONDS = 10.0
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
 
-UNDEFINED_TABLE = "42P01"
+# A table, a column.
+UNDEFINED = ("42P01", "42703")
 # The classes of errors (PostgreSQL, appendix A) whose messages name roles, tables and resources, but no values.
 TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 # What libpq says before the reason.
@@ -260,9 +261,9 @@ class Postgresql(Dialect):
         """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""
         return {"ids": _array(known), "revisions": _array(known.values())}
 
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
         """By its code."""
-        return getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE
+        return getattr(getattr(error, "orig", None), "sqlstate", None) in UNDEFINED
 
     def explain(self, url: URL, error: Exception) -> str:
         """By host, port and database, and the words of libpq or of the server."""

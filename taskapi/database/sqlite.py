@@ -270,9 +270,9 @@ class Sqlite(Dialect):
         except sqlite3.Error as error:
             raise OperationalError("making the file", None, error) from None
 
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
         """SQLite has one code for all that is wrong with a statement."""
-        return str(getattr(error, "orig", "")).startswith("no such table")
+        return str(getattr(error, "orig", "")).startswith(("no such table", "no such column"))
 
     def explain(self, url: URL, error: Exception) -> str:
         """By the file's name, and SQLite's or the system's own words."""
