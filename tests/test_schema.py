@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import multiprocessing
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -601,6 +603,24 @@ def test_an_upgrade_brings_the_newest_version_and_again_changes_nothing(fresh_en
 
     assert version(fresh_engine) == schema.VERSION
     assert row(fresh_engine, "a")["status"] == "pending"
+
+
+@pytest.mark.parametrize("upgrade", [schema.upgrade, schema.upgrade_beside])
+def test_of_several_that_upgrade_at_once_all_succeed(
+    fresh_engine: sa.Engine, upgrade: Callable[[sa.Engine], None]
+) -> None:
+    """As the containers of a host that each run `flask taskapi upgrade` when they start."""
+    ready = threading.Barrier(4)
+
+    def upgrade_when_all_are_ready() -> None:
+        ready.wait()
+        upgrade(fresh_engine)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(upgrade_when_all_are_ready) for _ in range(4)]:
+            done.result()
+
+    assert version(fresh_engine) == schema.VERSION
 
 
 def test_a_downgrade_leaves_nothing_and_an_upgrade_works_again(

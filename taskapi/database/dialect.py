@@ -21,6 +21,8 @@ class Dialect(ABC):
     # Whether the database is a file of this machine, which the server and the helper make and bring up to date.
     is_embedded: bool
     statements: Statements
+    # What lets one upgrade wait for another.
+    before_upgrade: tuple[str, ...] = ()
     # What follows an upgrade to the tables that tell their own version.
     after_upgrade: tuple[str, ...] = ()
 

@@ -196,6 +196,7 @@ class Postgresql(Dialect):
     drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
+    before_upgrade = ("SELECT pg_advisory_xact_lock(hashtext('user_tasks'))",)
     # A server's role need not own the tables: it was granted `user_tasks`, when there was no other one. And it is no
     # secret.
     after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)

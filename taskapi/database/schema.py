@@ -71,6 +71,8 @@ def upgrade_to(op: Operations, version: int, found: int | None = None) -> None:
     _check(version)
     if found is None:
         _insist_on_utf_8(_connection(op))
+        for statement in DIALECTS[op.get_bind().dialect.name].before_upgrade:
+            op.execute(statement)
         found = version_of(_connection(op))
         if found < SELF_TOLD:
             op.execute("DROP TABLE IF EXISTS user_tasks_schema")
