@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +16,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
-from . import config, errors, hosting
-from .api import events, forecasts, health, lists, metrics, tasks
+from . import config, errors, extras, hosting
+from .api import events, forecasts, health, lists, tasks
 from .auth.identity import Identity, Rules, Task
 from .background import Background
 from .cli import host as commands
@@ -25,7 +26,7 @@ from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
 from .progress.rows import new_row
-from .site import docs, page
+from .site import page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.hub import Places
@@ -108,7 +109,17 @@ class TaskAPI:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
-        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
+        state = make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=self._db is None)
+        return state if self._db is None else replace(state, hand_back=self._hand_back)
+
+    def _hand_back(self) -> None:
+        """Let the application's session give its connection back; its objects stay usable.
+
+        Not while it holds changes: they are the application's to write, or not.
+        """
+        session = self._db.session
+        if not (session.new or session.dirty or session.deleted):
+            session.rollback()
 
     def _engine(self, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""
@@ -123,12 +134,28 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
     for part in (tasks.bp, lists.bp, forecasts.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
-    wanted = {"HEALTH": health.bp, "METRICS": metrics.bp, "PAGE": page.bp, "DOCS": docs.bp}
-    for name, part in wanted.items():
-        if settings[name]:
-            ours.register_blueprint(part, url_prefix=site_prefix)
+    for part in _wanted(settings):
+        ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
     return ours
+
+
+def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
+    """The parts that the settings ask for. Raises `MissingExtraError`."""
+    if settings["HEALTH"]:
+        yield health.bp
+    if settings["PAGE"]:
+        yield page.bp
+    if settings["METRICS"]:
+        extras.need("metrics", "TASKAPI_METRICS")
+        from .api import metrics
+
+        yield metrics.bp
+    if settings["DOCS"]:
+        extras.need("docs", "TASKAPI_DOCS")
+        from .site import docs
+
+        yield docs.bp
 
 
 def beginner(prefix: str) -> Callable[[], Response | None]:

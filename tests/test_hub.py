@@ -408,11 +408,11 @@ def test_a_long_pass_lets_others_have_their_turn_and_survives_who_leaves_meanwhi
     def pause() -> None:
         turns.append(1)
         for stream in streams:
-            hub.leave(stream)
+            own.leave(stream)
 
-    hub = Hub(Places(10_000, 10_000), Places(1, 1), clock=clock, pause=pause)
-    streams += [watching(hub) for _ in range(2 * STREAMS_PER_TURN)]
-    hub.publish([task(2)])
+    own = Hub(Places(10_000, 10_000), Places(1, 1), clock=clock, pause=pause)
+    streams += [watching(own) for _ in range(2 * STREAMS_PER_TURN)]
+    own.publish([task(2)])
 
     assert len(turns) >= 1
     assert sum(len(stream.frames) == 2 for stream in streams) == STREAMS_PER_TURN
