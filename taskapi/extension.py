@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,7 +107,17 @@ class TaskAPI:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
-        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
+        state = make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=self._db is None)
+        return state if self._db is None else replace(state, hand_back=self._hand_back)
+
+    def _hand_back(self) -> None:
+        """Let the application's session give its connection back; its objects stay usable.
+
+        Not while it holds changes: they are the application's to write, or not.
+        """
+        session = self._db.session
+        if not (session.new or session.dirty or session.deleted):
+            session.rollback()
 
     def _engine(self, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""

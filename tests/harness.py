@@ -162,9 +162,13 @@ class EventStream:
                 raise TimeoutError("nothing but comments came")
         return event
 
+    def __iter__(self) -> Iterator[Event]:
+        """The events until the server ends the stream."""
+        return (event for event in self._events if event.name != "comment")
+
     def rest(self) -> list[Event]:
-        """All events until the server ends the stream."""
-        return [event for event in self._events if event.name != "comment"]
+        """All of them."""
+        return list(self)
 
     def close(self) -> None:
         """Close the connection as a browser does."""

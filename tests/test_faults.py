@@ -360,8 +360,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         lines = (line for part in self._body for line in part.decode().split("\n")[:-1])
-        for event in parse(lines):
-            self.events.append(event)
+        self.events.extend(event for event in parse(lines) if event.name != "comment")
 
     def newest(self) -> dict[str, float]:
         return {event.json["task_id"]: event.json["progress"] for event in self.events if event.name == "message"}
@@ -435,6 +434,24 @@ def test_a_delete_between_reading_a_task_and_following_it_ends_the_stream(
     broadcaster.follow_task(stream, task)
 
     wait_until(lambda: not reader.is_alive(), SOON)
+
+
+@pytest.mark.parametrize("of_user", [False, True])
+def test_a_stream_that_follows_only_when_all_were_said_bye_hears_it_too(
+    broadcaster: Broadcaster, store: Store, engine: sa.Engine, of_user: bool
+) -> None:
+    insert(engine, "a")
+    stream, reader = new_stream(broadcaster)
+
+    broadcaster.close()
+    if of_user:
+        broadcaster.follow_user(stream, 1, None)
+    else:
+        broadcaster.follow_task(stream, read(store))
+
+    wait_until(lambda: not reader.is_alive(), SOON)
+    assert reader.events[-1].json == {"reason": "shutdown"}
+    assert isinstance(broadcaster.open_stream({}, Terms(1, False, None, 0.0, "max_age")), str)
 
 
 @pytest.mark.parametrize("others", [0, 1])

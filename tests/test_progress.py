@@ -700,7 +700,7 @@ NOWHERE = "postgresql://worker@127.0.0.1:1/nowhere"
 @pytest.fixture
 def task() -> Task:
     """A task whose database is never asked: what cannot be is refused before."""
-    return Task(Progress(NOWHERE)._writer, Ledger("task", Attempt(1, 1, TaskStatus.STARTING, None)))
+    return Task(Progress(NOWHERE)._writer, Ledger(Attempt(1, "task", 1, TaskStatus.STARTING, None)))
 
 
 NUMBERS = [-1, 2**63, True, "1", 1.5, float("nan"), None]

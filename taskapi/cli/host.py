@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 
@@ -41,9 +42,8 @@ def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
     try:
         store = current().store
-        if store.engine.url == current().settings["DATABASE_URL"]:  # not the application's own database
-            schema.upgrade_embedded(store)
-        schema.upgrade_tables(store.engine)
+        is_ours = current().background.owns_schema and not schema.is_an_applications(store.engine)
+        (schema.upgrade if is_ours else schema.upgrade_beside)(store.engine)
     except SQLAlchemyError as error:
         raise click.ClickException(store.explain(error)) from None
     except (RuntimeError, MissingExtraError) as error:
@@ -58,12 +58,15 @@ def migration(message: str) -> None:
     if "migrate" not in current_app.extensions:
         raise click.ClickException("This application has no Flask-Migrate: `flask taskapi upgrade` does it.")
     from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
 
-    script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
+    try:
+        script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
+        head = script.get_current_head()
+    except CommandError as error:  # no `flask db init` yet, or several heads
+        raise click.ClickException(str(error)) from None
     revision = secrets.token_hex(6)
-    text = MIGRATION.format(
-        version=schema.VERSION, before=0, revision=revision, down_revision=script.get_current_head()
-    )
-    path = Path(script.versions) / f"{revision}_{message.replace(' ', '_')}.py"
+    text = MIGRATION.format(version=schema.VERSION, before=0, revision=revision, down_revision=head)
+    path = Path(script.versions) / f"{revision}_{'_'.join(re.findall('[a-z0-9]+', message.lower()))}.py"
     path.write_text(text)
     click.echo(f"{path}: `flask db upgrade` brings the tables.")

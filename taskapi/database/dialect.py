@@ -21,6 +21,8 @@ class Dialect(ABC):
     # Whether the database is a file of this machine, which the server and the helper make and bring up to date.
     is_embedded: bool
     statements: Statements
+    # What follows an upgrade to the tables that tell their own version.
+    after_upgrade: tuple[str, ...] = ()
 
     @abstractmethod
     def engine_options(self, url: URL) -> dict[str, Any]:
@@ -37,6 +39,10 @@ class Dialect(ABC):
     @abstractmethod
     def is_current(self, connection: Any) -> bool:
         """Whether a connection of `open_reader` still leads to the database that others see."""
+
+    @abstractmethod
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Whether an application's connection still is in a transaction after it has released a savepoint."""
 
     @abstractmethod
     def statement_for_driver(self, statement: str) -> str:
@@ -59,5 +65,9 @@ class Dialect(ABC):
         """What went wrong where, in a sentence for the operator: without statements, values of rows or passwords."""
 
     @abstractmethod
+    def make_file(self, url: URL) -> None:
+        """Make an embedded database's file, if there is none. Raises `SQLAlchemyError`."""
+
+    @abstractmethod
     def prepare_file(self, url: URL) -> None:
-        """Make an embedded database's file, if there is none; nothing else does. Raises `SQLAlchemyError`."""
+        """The same for one that is ours alone, as we want it. Nothing else makes a file."""

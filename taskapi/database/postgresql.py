@@ -72,7 +72,7 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
-        RETURNING id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
@@ -89,11 +89,11 @@ STATEMENTS = Statements(
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()
@@ -110,6 +110,9 @@ class Postgresql(Dialect):
     drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
+    # A server's role need not own the tables: it was granted `user_tasks`, when there was no other one. And it is no
+    # secret.
+    after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)
 
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
@@ -153,6 +156,10 @@ class Postgresql(Dialect):
         """Always: one that has lost its server says so itself."""
         return True
 
+    def is_in_transaction(self, _connection: Any) -> bool:
+        """Always: a savepoint begins none."""
+        return True
+
     def statement_for_driver(self, statement: str) -> str:
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)
@@ -186,8 +193,11 @@ class Postgresql(Dialect):
             return CONNECTING.sub("", str(error).partition("\n")[0]).removesuffix(".")
         return type(error).__name__
 
+    def make_file(self, _url: URL) -> None:
+        """There is none."""
+
     def prepare_file(self, _url: URL) -> None:
-        """There is no file of ours."""
+        """There is none."""
 
 
 def _array(numbers: Iterable[int]) -> str:

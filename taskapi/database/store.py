@@ -34,14 +34,19 @@ class Key(NamedTuple):
     revision: int
 
 
-# A row's id, and the number of the attempt.
-AttemptKey = tuple[int, int]
+class AttemptKey(NamedTuple):
+    """What tells one attempt from every other; the id alone does not, since after a restore ids are used again."""
+
+    id: int
+    task_id: str
+    attempt: int
 
 
 class Attempt(NamedTuple):
     """A task's newest start, as it is found; its number is 0 if nobody has started the task."""
 
     id: int
+    task_id: str
     number: int
     status: TaskStatus
     total_items: int | None
@@ -49,7 +54,7 @@ class Attempt(NamedTuple):
     @property
     def key(self) -> AttemptKey:
         """What tells it from every other attempt."""
-        return self.id, self.number
+        return AttemptKey(self.id, self.task_id, self.number)
 
 
 class Report(NamedTuple):
@@ -61,6 +66,7 @@ class Report(NamedTuple):
     """
 
     id: int
+    task_id: str
     attempt: int
     status: TaskStatus | None = None
     stage: str | None = None
@@ -186,9 +192,7 @@ class Store:
 
     def renew(self, attempts: Iterable[AttemptKey], lease: float) -> set[AttemptKey]:
         """Renew the leases of these attempts in one transaction; those that are over."""
-        return self._change(
-            (self._sql.renew, {"id": id_, "attempt": attempt, "lease": lease}) for id_, attempt in attempts
-        )
+        return self._change((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
 
     # What keeps the table true and small.
 
@@ -220,7 +224,7 @@ class Store:
     def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> set[AttemptKey]:
         with self.engine.begin() as connection:
             return {
-                (parameters["id"], parameters["attempt"])
+                AttemptKey(parameters["id"], parameters["task_id"], parameters["attempt"])
                 # Everybody locks rows in one order.
                 for statement, parameters in sorted(changes, key=lambda change: change[1]["id"])
                 if not connection.execute(_text(statement), parameters).rowcount
@@ -233,5 +237,5 @@ class Store:
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:
-    id_, number, status, total_items = row
-    return Attempt(id_, number, TaskStatus(status), total_items)
+    id_, task_id, number, status, total_items = row
+    return Attempt(id_, task_id, number, TaskStatus(status), total_items)

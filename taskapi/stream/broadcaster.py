@@ -32,6 +32,9 @@ BATCH = 500
 KEYS_BATCH = 5_000
 # A cursor may be ahead of the database's clock by as much: after a failover another machine's clock counts.
 CLOCK_STEP = MICROSECONDS
+# What an end waits for servers' threads that have a `bye` to write.
+BYE_SECONDS = 1.0
+LOOK_SECONDS = 0.01
 # How many requests a process holds at a time: each costs a greenlet, of which gunicorn allows a thousand.
 MAX_WAITS = 250
 
@@ -48,6 +51,7 @@ class Broadcaster:
         self._lock = threading.Lock()
         self._started = False
         self._poller: Poller | None = None
+        self._bodies: set[Stream] = set()  # that a server's thread or greenlet has yet to write to the end
         self._changed: dict[int, int] = {}  # of tasks to be read again, id and user
         self._missing: set[int] = set()
         self._gap = self._failed = False
@@ -80,11 +84,16 @@ class Broadcaster:
             self._poller = self._poller or Poller()
             stream, most = SocketStream(environ, self._poller, self._hub.leave, terms), sys.maxsize
         else:
-            stream, most = QueueStream(self._hub.leave, terms), capacity(environ, self._max_thread_streams)
-        return self._hub.admit(stream, most) or stream
+            stream, most = QueueStream(environ, self.leave, terms), capacity(environ, self._max_thread_streams)
+        if refusal := self._hub.admit(stream, most):
+            return refusal
+        if isinstance(stream, QueueStream):
+            self._bodies.add(stream)
+        return stream
 
     def leave(self, stream: Stream) -> None:
         """Forget a stream, and give back its place."""
+        self._bodies.discard(stream)
         self._hub.leave(stream)
 
     def deadline(self, seconds: float) -> float:
@@ -95,6 +104,7 @@ class Broadcaster:
         """Let a stream follow a task whose row was just read."""
         self.start()
         self._read_soon({task.id: task.user_id} if self._hub.follow_task(task, stream) else {})
+        self._say_bye_to_the_late()
 
     def follow_user(self, stream: Stream, user_id: int, cursor: int | None) -> None:
         """Let a stream follow all of a user's tasks, from those that are not final.
@@ -113,6 +123,7 @@ class Broadcaster:
             tasks += self._store.ended_since(user_id, max(0, cursor - LATE_COMMIT))
         if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision), is_cut=is_cut):
             self.gap()
+        self._say_bye_to_the_late()
 
     def wait_for_news(self, environ: dict[str, Any], task: Snapshot, user_id: int, seconds: float) -> bool:
         """Wait until a task differs from this snapshot, or so many seconds; holds no connection meanwhile.
@@ -131,8 +142,19 @@ class Broadcaster:
         return True
 
     def close(self) -> None:
-        """Say bye to all: the process is about to stop."""
+        """Say bye to all, since the process is about to stop; again does no harm.
+
+        It is written when this returns, or the client does not take it.
+        """
         self._hub.close("shutdown")
+        deadline = time.monotonic() + BYE_SECONDS
+        while self._bodies and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _say_bye_to_the_late(self) -> None:
+        """Whoever had a place when all were said bye, but followed nothing yet, was not among them."""
+        if self._hub.closing is not None:
+            self._hub.close(self._hub.closing)
 
     # What the feed says.
 
