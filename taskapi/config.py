@@ -37,7 +37,7 @@ HS256_KEY_BYTES = 32
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _SWITCH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
-_PREFIX = re.compile(r"(/[a-z0-9_.~-]+)*", re.IGNORECASE)
+_PREFIX = re.compile(r"(/[a-z0-9_.~-]+)+/?", re.IGNORECASE)
 # A name only: what has other characters would be a regular expression to Flask-CORS.
 _ORIGIN = re.compile(r"https?://[a-z0-9_.-]+(:[0-9]{1,5})?", re.IGNORECASE)
 
@@ -68,7 +68,7 @@ def _switch(value: Any) -> bool:
 def _url_prefix(value: Any) -> str:
     if not _PREFIX.fullmatch(value):
         raise ValueError
-    return str(value)
+    return str(value).rstrip("/")
 
 
 def _count_or_zero(value: Any) -> int:

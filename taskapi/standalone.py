@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response
-from flask_cors import CORS
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
@@ -38,7 +37,8 @@ def build(settings: Mapping[str, Any]) -> Flask:
     manager = OwnManager(app)
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
     if loaded["CORS_ORIGINS"]:
-        _allow_origins(app, loaded["CORS_ORIGINS"])
+        # Modules, too, are fetched with CORS.
+        extension.allow_origins(app, loaded["CORS_ORIGINS"], resources=[r"/api/*", r"/static/*"])
     errors.handle(app, extension.explain)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
     app.before_request(extension.beginner(API))
@@ -49,18 +49,6 @@ def build(settings: Mapping[str, Any]) -> Flask:
     state = extension.make_state(loaded, engine, identify, Rules(), ticket_key, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
-
-
-def _allow_origins(app: Flask, origins: list[str]) -> None:
-    CORS(
-        app,
-        resources=[r"/api/*", r"/static/*"],  # modules, too, are fetched with CORS
-        origins=origins,
-        supports_credentials=True,
-        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
-        expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
-        max_age=600,
-    )
 
 
 def _add_security_headers(response: Response) -> Response:
