@@ -166,7 +166,9 @@ def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(sit
 def move(app: Flask, user: int, team: str) -> None:
     """Put somebody into another team."""
     with app.app_context():
-        board.db.session.get_one(board.User, user).team = team
+        somebody = board.db.session.get(board.User, user)
+        assert somebody is not None
+        somebody.team = team
         board.db.session.commit()
 
 
