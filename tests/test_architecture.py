@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "site": set(),
     "site.description": set(),
     "site.docs": {"site.page"},
-    "site.page": set(),
+    "site.page": {"auth.access", "errors"},
     "stream": set(),
     "stream.broadcaster": {"database.models", "database.store", "metrics", "stream.feed", "stream.hub",
                            "stream.queues", "stream.sockets"},

@@ -176,6 +176,57 @@ def test_a_wall_that_sends_our_requests_to_its_login_page_reads_as_a_sign_in_tha
     visit.page.get_by_text("Please sign in.", exact=True).wait_for()
 
 
+def test_the_page_shows_the_tasks_of_whoever_is_signed_in_already(
+    start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
+) -> None:
+    visit = open_tab(start(board, TASKAPI_PAGE="1").server)
+    insert(engine, "a", ADA, status="running", progress=5)
+    sign_in(visit, ADA)
+
+    visit.page.goto(f"{visit.origin}/api/tasks/")
+
+    visit.page.locator('li[data-task-id="a"] progress').wait_for()
+    update(engine, "a", progress=60)
+    visit.wait_for("document.querySelector('li task-progress')?.shadowRoot?.querySelector('progress').value === 60")
+    assert [visit.page.locator(name).is_visible() for name in ("#sign-in", "#sign-out")] == [False, False]
+    assert visit.complaints == []
+
+
+def test_the_page_asks_a_stranger_for_a_token(start: Start, open_tab: Callable[[Server], Visit]) -> None:
+    visit = open_tab(start(board, TASKAPI_PAGE="1").server)
+
+    visit.page.goto(f"{visit.origin}/api/tasks/")
+
+    visit.page.get_by_label("Access token").wait_for()
+    assert visit.complaints == []
+
+
+TOKEN_PAGE = """<!doctype html><link rel=icon href="data:,"><script type=module>
+    import "/api/tasks/static/task-progress.js";
+    const element = document.createElement("task-progress");
+    element.token = async () => %s;
+    element.src = "/api/tasks/a";
+    document.body.append(element);
+</script>"""
+
+
+def test_an_element_may_name_the_kind_of_its_token(
+    start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
+) -> None:
+    server, _ = start(conduit)
+    visit = open_tab(server)
+    insert(engine, "a", ADA, status="running", progress=5)
+    body = TOKEN_PAGE % json.dumps(token(server, "ada")["Authorization"])
+    visit.page.route("**/element", lambda route: route.fulfill(body=body, content_type="text/html"))
+
+    visit.page.goto(f"{visit.origin}/element")
+
+    wait_for_bar(visit, 5)
+    update(engine, "a", progress=60)
+    wait_for_bar(visit, 60)
+    assert visit.complaints == []
+
+
 def sign_in(visit: Visit, user: int) -> None:
     """Sign in by the host's form."""
     visit.page.goto(f"{visit.origin}/login")
