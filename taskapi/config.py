@@ -19,6 +19,8 @@ from typing import Any
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from . import extras
+
 log = logging.getLogger(__name__)
 
 PREFIX = "TASKAPI_"
@@ -105,6 +107,7 @@ def _origin(name: str) -> str:
 def _database_url(value: Any) -> URL:
     url = make_url(value)
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        extras.need("postgresql", "PostgreSQL")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in (None, "", ":memory:"):
         raise ValueError

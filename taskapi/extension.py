@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +17,15 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
-from . import config, errors, hosting
-from .api import events, health, metrics, tasks
+from . import config, errors, extras, hosting
+from .api import events, health, tasks
 from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.store import Store
 from .progress.rows import new_row
-from .site import description, docs, page
+from .site import description, page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.hub import Places
@@ -112,7 +113,18 @@ class TaskAPI:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
-        return make_state(settings, self._engine(app, settings), identify, self.rules, key, owns_schema=False)
+        engine = self._engine(app, settings)
+        state = make_state(settings, engine, identify, self.rules, key, owns_schema=self._db is None)
+        return state if self._db is None else replace(state, hand_back=self._hand_back)
+
+    def _hand_back(self) -> None:
+        """Let the application's session give its connection back; its objects stay usable.
+
+        Not while it holds changes: they are the application's to write, or not.
+        """
+        session = self._db.session
+        if not (session.new or session.dirty or session.deleted):
+            session.rollback()
 
     def _engine(self, app: Flask, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""
@@ -128,18 +140,14 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
     for part in (tasks.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
-    wanted = {"HEALTH": health.bp, "METRICS": metrics.bp, "PAGE": page.bp, "DOCS": docs.bp}
-    beside = [part for name, part in wanted.items() if settings[name]]
-    if settings["PAGE"] or settings["DOCS"]:
-        beside.append(description.bp)
-    for part in beside:
+    for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
     return ours
 
 
 def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:
-    """Let pages of these origins call an application, or a blueprint's routes."""
+    """Let pages of these origins call an application, or a blueprint's routes. Raises `ConfigError`."""
     try:
         from flask_cors import CORS
     except ImportError:
@@ -153,6 +161,26 @@ def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any)
         max_age=600,
         **options,
     )
+
+
+def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
+    """The parts that the settings ask for. Raises `MissingExtraError`."""
+    if settings["HEALTH"]:
+        yield health.bp
+    if settings["PAGE"]:
+        yield page.bp
+    if settings["METRICS"]:
+        extras.need("metrics", "TASKAPI_METRICS")
+        from .api import metrics
+
+        yield metrics.bp
+    if settings["DOCS"]:
+        extras.need("docs", "TASKAPI_DOCS")
+        from .site import docs
+
+        yield docs.bp
+    if settings["PAGE"] or settings["DOCS"]:
+        yield description.bp
 
 
 def beginner(prefix: str) -> Callable[[], Response | None]:

@@ -9,9 +9,10 @@ from flask import Flask, Response
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, config, errors, extension
+from . import config, errors, extension, extras
 from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
+from .cli import service
 from .database import schema
 from .database.connections import open_engine
 from .state import KEY, LazyState
@@ -27,7 +28,7 @@ def build(settings: Mapping[str, Any]) -> Flask:
     instance = config.instance_path()
     app = Flask("taskapi", instance_path=str(instance))
     loaded = config.load(instance, settings)
-    loaded |= dict.fromkeys(("PAGE", "DOCS", "METRICS", "HEALTH"), True)
+    loaded |= {"PAGE": True, "HEALTH": True, "DOCS": extras.has("docs"), "METRICS": extras.has("metrics")}
     config.add_keys(loaded, instance)
     ticket_key = loaded["SECRET_KEY"]
     # Not Flask's own SECRET_KEY: with one, Flask prepares a session for every request, and there are none here.
@@ -41,7 +42,7 @@ def build(settings: Mapping[str, Any]) -> Flask:
     errors.handle(app, extension.explain)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
     app.before_request(extension.beginner(API))
-    cli.init_app(app)
+    service.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
     engine = open_engine(loaded["DATABASE_URL"])

@@ -33,6 +33,8 @@ from harness import (
 from sqlalchemy.engine import make_url
 from test_streams import on
 
+from taskapi.progress import Progress, TaskClosed
+
 Start = Callable[..., Server]
 Restore = Callable[[], None]
 TakeBackup = Callable[[str, Path], Restore]
@@ -190,6 +192,28 @@ def test_an_id_that_is_used_again_shows_nobody_anothers_task(
     assert "theirs" not in mine.newest
     assert set(theirs.newest) == {"theirs"}
     assert server.stream("/api/tasks/lost/events").status == 404
+
+
+@one_way_on_each
+def test_a_worker_of_a_task_that_was_lost_writes_into_none_that_got_its_id(
+    database_url: str, engine: sa.Engine, tmp_path: Path, take_backup: TakeBackup
+) -> None:
+    progress = Progress(database_url)
+    restore = take_backup(database_url, tmp_path)
+    lost = progress.task(user_id=OWNER, task_id="lost")
+    worker = lost.__enter__()
+    number = row(engine, "lost")["id"]
+
+    restore()
+    with progress.task(user_id=STRANGER, task_id="theirs"):
+        worker.update(stage="secret", progress=50)
+        with pytest.raises(TaskClosed) as raised:
+            lost.__exit__(None, None, None)
+        theirs = row(engine, "theirs")
+
+    assert theirs["id"] == number
+    assert (theirs["ended_at"], theirs["stage"], theirs["progress"]) == (None, None, 0)
+    assert raised.value.status is None
 
 
 # Whoever comes after it.

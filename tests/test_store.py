@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import insert, row, update, wait_until
+from harness import delete, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
 from taskapi.database import reader
@@ -80,11 +80,13 @@ def test_tasks_and_their_keys_are_read_by_id(store: Store, engine: sa.Engine) ->
     update(engine, "a", progress=5)
     wanted = [ids[0], ids[1], 10**12]
 
-    assert names(store.by_ids(wanted)) == ["b", "a"]
+    known = {ids[0]: 1, ids[1]: row(engine, "b")["revision"], 10**12: 1}
+    found, gone = store.news(known)
+    assert (names(found), gone) == (["a"], [10**12])
     assert set(store.keys_of_ids(wanted)) == {
         (number, 1, row(engine, name)["revision"]) for number, name in zip(ids[:2], "ab", strict=True)
     }
-    assert (store.by_ids([]), store.keys_of_ids([])) == ([], [])
+    assert (store.news({}), store.keys_of_ids([])) == (([], []), [])
 
 
 def test_the_keys_that_a_user_follows_are_the_active_and_the_new(store: Store, engine: sa.Engine) -> None:
@@ -111,14 +113,14 @@ def test_the_databases_clock_is_the_one_of_revisions(store: Store, engine: sa.En
 
 def running(engine: sa.Engine, task_id: str = "a", **columns: Any) -> AttemptKey:
     """A task that runs, in its third attempt."""
-    return insert(engine, task_id, status="running", attempt=3, **columns), 3
+    return AttemptKey(insert(engine, task_id, status="running", attempt=3, **columns), task_id, 3)
 
 
 def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine) -> None:
     number = insert(engine, "a", stage="in line", total_items=5)
 
-    assert store.attempt("a") == Attempt(number, 0, TaskStatus.PENDING, 5)
-    assert store.claim("a", 60) == store.attempt("a") == Attempt(number, 1, TaskStatus.STARTING, 5)
+    assert store.attempt("a") == Attempt(number, "a", 0, TaskStatus.PENDING, 5)
+    assert store.claim("a", 60) == store.attempt("a") == Attempt(number, "a", 1, TaskStatus.STARTING, 5)
     assert (row(engine, "a")["status"], row(engine, "a")["stage"]) == ("starting", "in line")
     assert row(engine, "a")["lease_expires_at"] is not None
     assert store.claim("nothing", 60) is None
@@ -126,7 +128,7 @@ def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine
 
 
 def test_a_claim_begins_with_nothing_done_said_or_broken(store: Store, engine: sa.Engine) -> None:
-    done = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
+    done: dict[str, Any] = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
     running(engine, total_items=10, stage="x", result_message="m", error_details="e", **done)
 
     store.claim("a", 60)
@@ -149,6 +151,18 @@ def test_an_attempt_that_is_over_changes_nothing(store: Store, engine: sa.Engine
         assert store.report([Report(*key, status=status, progress=5, advance=1)], 60) == {key}
     assert store.renew([key], 60) == {key}
     assert row(engine, "a") == before
+
+
+def test_an_attempt_at_a_task_whose_id_is_another_ones_now_changes_nothing(store: Store, engine: sa.Engine) -> None:
+    key = running(engine)
+    delete(engine, "a")
+    insert(engine, "b", 2, id=key.id, status="running", attempt=3, total_items=5)
+    before = row(engine, "b")
+
+    for status in (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.QUEUED):
+        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60) == {key}
+    assert store.renew([key], 60) == {key}
+    assert row(engine, "b") == before
 
 
 def test_a_task_goes_back_to_be_tried_again(store: Store, engine: sa.Engine) -> None:
@@ -282,8 +296,9 @@ def test_a_lease_may_be_written_in_any_form(store: Store, engine: sa.Engine, lea
 
 def test_a_renewed_lease_keeps_a_task_open(store: Store, engine: sa.Engine) -> None:
     key = running(engine, lease_expires_at=PAST)
+    gone = AttemptKey(10**12, "gone", 1)
 
-    assert store.renew([key, (10**12, 1)], 60) == {(10**12, 1)}
+    assert store.renew([key, gone], 60) == {gone}
     assert store.reap() == []
 
 

@@ -52,7 +52,8 @@ class Statements:
         ) AS newest
         WHERE status IN ('completed', 'failed', 'timeout') AND revision > :revision"""
 
-    by_ids: str
+    # Of tasks whose revisions are known, those that have another one, and, without a row, those that are gone.
+    news: str
 
     keys_of_ids: str
 
@@ -77,10 +78,11 @@ class Statements:
         INSERT INTO user_tasks (task_id, user_id, kind, learning_path_id, status, stage, total_items)
         VALUES (:task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items)"""
 
-    # What an attempt says changes nothing once it is over: another one was started, or the task waits for that.
+    # What an attempt says changes nothing once it is over: another one was started, or the task waits for that. Nor
+    # does it once the task is lost, in a restore: its id may be another one's then.
 
     attempt: str = """
-        SELECT id, attempt, status, total_items FROM user_tasks WHERE task_id = :task_id"""
+        SELECT id, task_id, attempt, status, total_items FROM user_tasks WHERE task_id = :task_id"""
 
     claim: str
 
@@ -100,7 +102,7 @@ class Statements:
             started_at = NULL,
             lease_expires_at = NULL,
             start_by = NULL
-        WHERE id = :id AND attempt = :attempt AND status IN ('starting', 'running')"""
+        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')"""
 
     # What keeps the table true and small.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
-from .models import Snapshot, TaskStatus
+from .models import ID, Snapshot, TaskStatus
 from .reader import Reader
 from .sqlite import MemoryReader
 
@@ -34,14 +34,19 @@ class Key(NamedTuple):
     revision: int
 
 
-# A row's id, and the number of the attempt.
-AttemptKey = tuple[int, int]
+class AttemptKey(NamedTuple):
+    """What tells one attempt from every other; the id alone does not, since after a restore ids are used again."""
+
+    id: int
+    task_id: str
+    attempt: int
 
 
 class Attempt(NamedTuple):
     """A task's newest start, as it is found; its number is 0 if nobody has started the task."""
 
     id: int
+    task_id: str
     number: int
     status: TaskStatus
     total_items: int | None
@@ -49,7 +54,7 @@ class Attempt(NamedTuple):
     @property
     def key(self) -> AttemptKey:
         """What tells it from every other attempt."""
-        return self.id, self.number
+        return AttemptKey(self.id, self.task_id, self.number)
 
 
 class Report(NamedTuple):
@@ -61,6 +66,7 @@ class Report(NamedTuple):
     """
 
     id: int
+    task_id: str
     attempt: int
     status: TaskStatus | None = None
     stage: str | None = None
@@ -123,9 +129,11 @@ class Store:
 
     # What the feed asks for.
 
-    def by_ids(self, ids: Iterable[int]) -> list[Snapshot]:
-        """These tasks, oldest change first; one that was deleted is missing."""
-        return self._snapshots(self._sql.by_ids, ids=self._list(ids))
+    def news(self, known: Mapping[int, int]) -> tuple[list[Snapshot], list[int]]:
+        """Of tasks, given as `{id: revision}`: those with another revision, oldest change first; those deleted."""
+        rows = self.reader.rows(self._sql.news, self.dialect.known_parameters(known))
+        found = [Snapshot.of(row) for row in rows if row[ID] is not None]
+        return found, [row[-1] for row in rows if row[ID] is None]
 
     def keys_of_ids(self, ids: Iterable[int]) -> list[Key]:
         """The keys of these tasks; one that was deleted is missing."""
@@ -184,9 +192,7 @@ class Store:
 
     def renew(self, attempts: Iterable[AttemptKey], lease: float) -> set[AttemptKey]:
         """Renew the leases of these attempts in one transaction; those that are over."""
-        return self._change(
-            (self._sql.renew, {"id": id_, "attempt": attempt, "lease": lease}) for id_, attempt in attempts
-        )
+        return self._change((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
 
     # What keeps the table true and small.
 
@@ -218,7 +224,7 @@ class Store:
     def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> set[AttemptKey]:
         with self.engine.begin() as connection:
             return {
-                (parameters["id"], parameters["attempt"])
+                AttemptKey(parameters["id"], parameters["task_id"], parameters["attempt"])
                 # Everybody locks rows in one order.
                 for statement, parameters in sorted(changes, key=lambda change: change[1]["id"])
                 if not connection.execute(_text(statement), parameters).rowcount
@@ -231,5 +237,5 @@ class Store:
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:
-    id_, number, status, total_items = row
-    return Attempt(id_, number, TaskStatus(status), total_items)
+    id_, task_id, number, status, total_items = row
+    return Attempt(id_, task_id, number, TaskStatus(status), total_items)

@@ -124,7 +124,7 @@ def _start(store: Store, task_id: str, lease: float) -> Ledger:
     attempt = store.claim(task_id, lease)
     if attempt is None:
         raise TaskClosed(task_id, _attempt(store, task_id).status)
-    return Ledger(task_id, attempt, restarted=attempt.number > 1)
+    return Ledger(attempt, restarted=attempt.number > 1)
 
 
 def _join(store: Store, task_id: str) -> Ledger:
@@ -133,7 +133,7 @@ def _join(store: Store, task_id: str) -> Ledger:
         raise TaskClosed(task_id, attempt.status)
     if attempt.status in values.WAITING:
         raise TaskNotStarted(task_id)
-    return Ledger(task_id, attempt)
+    return Ledger(attempt)
 
 
 def _attempt(store: Store, task_id: str) -> Attempt:

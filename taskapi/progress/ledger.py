@@ -45,8 +45,8 @@ class Ledger:
     or not.
     """
 
-    def __init__(self, task_id: str, attempt: Attempt, *, restarted: bool = False) -> None:
-        self.task_id = task_id
+    def __init__(self, attempt: Attempt, *, restarted: bool = False) -> None:
+        self.task_id = attempt.task_id
         self.attempt = attempt
         self.watched = False
         self.held = False
@@ -152,7 +152,7 @@ class Ledger:
         columns = {name: found.value for name, found in said.items()}
         if columns.get("status") is TaskStatus.QUEUED:  # what this attempt counted, it counted in vain
             columns["total_items"] = self.attempt.total_items
-        report = Report(self.attempt.id, self.attempt.number, **columns, advance=counted - since)
+        report = Report(*self.attempt.key, **columns, advance=counted - since)
         return Draft(report, said, counted)
 
     def wrote(self, draft: Draft) -> None:

@@ -101,7 +101,7 @@ class Task:
         loop = self._ledger.begin(loop, expected)
         try:
             self._writer.watch(self._ledger)
-            yield from loop.parts()
+            yield from self._writer.follow(self._ledger, loop.parts())
         finally:
             self._ledger.end(loop)
             if self._writer.writes_at_once(self._ledger):
