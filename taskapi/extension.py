@@ -16,6 +16,7 @@ from markupsafe import Markup
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
+from werkzeug.exceptions import Unauthorized
 
 from . import config, errors, extras, hosting
 from .api import events, health, tasks
@@ -135,9 +136,17 @@ class TaskAPI:
         return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
 
 
+class _Blueprint(Blueprint):
+    """Its modules belong together: none is to be kept when the others have changed."""
+
+    def get_send_file_max_age(self, filename: str | None) -> int:
+        """Let browsers ask whether it is the same, however long they may keep the application's own files."""
+        return 0
+
+
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
-    ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
+    ours = _Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
     for part in (tasks.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
@@ -230,17 +239,21 @@ def make_state(
 
 def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
     """Who is asking: what the application's own rule says, else its Flask-JWT-Extended."""
-    if rules.identity is not None:
-        return partial(_identified, rules.identity)
-    if "flask-jwt-extended" not in app.extensions:
-        raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
-    from .auth.jwt import Tokens
+    rule = rules.identity
+    if "flask-jwt-extended" in app.extensions:
+        from .auth import jwt
 
-    return Tokens(settings["ADMIN_CLAIM"])
+        return partial(_identified, partial(jwt.read, rule)) if rule else jwt.Tokens(settings["ADMIN_CLAIM"])
+    if rule is None:
+        raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
+    return partial(_identified, rule)
 
 
 def _identified(rule: Callable[[], Identity | None]) -> Identity:
-    found = rule()
+    try:
+        found = rule()
+    except Unauthorized:
+        found = None
     if found is None:
         raise errors.UnauthorizedError("Please sign in.")
     if not isinstance(found, Identity):

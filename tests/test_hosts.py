@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, abort
 from flask.testing import FlaskClient
+from flask_jwt_extended import current_user, verify_jwt_in_request
 from harness import insert, update
 
 pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
@@ -97,6 +98,28 @@ def test_the_hosts_own_loaders_answer_on_its_own_routes(api: FlaskClient) -> Non
 
     assert (answer.status_code, list(answer.get_json())) == (418, ["errors"])
     assert api.get("/user", headers=token_of(api, "ada")).get_json() == {"user": {"id": ADA, "name": "ada"}}
+
+
+def by_name() -> Identity:
+    """An application's own rule over its own tokens."""
+    verify_jwt_in_request()
+    return Identity(current_user.id)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_rule_of_the_hosts_may_read_its_tokens_and_what_they_lack_is_a_401(
+    api: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(conduit.tasks_api.rules, "identity", by_name)
+    token, revoked = token_of(api, "ada"), token_of(api, "ada")
+    api.post("/users/logout", headers=revoked)
+
+    headers = [token, revoked, {}, {"Authorization": "Token forged"}, {"Authorization": "Bearer"}]
+    answers = [api.get(path, headers=header) for header in headers]
+
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 401, 401]
+    assert {answer.content_type for answer in answers[1:]} == {"application/problem+json"}
+    assert {answer.headers["WWW-Authenticate"].split()[0] for answer in answers[1:]} == {"Bearer"}
 
 
 @pytest.mark.parametrize(("path", "told"), [("/tasks/7/status", "todo"), ("/events/", "events"), ("/", "pages")])
@@ -197,6 +220,25 @@ def test_beside_the_prefix_what_is_not_there_is_the_hosts_business(site: Flask, 
 
     assert answer.status_code == 404
     assert "The board is sorry" in answer.text
+
+
+def test_a_rule_may_refuse_as_views_do(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: abort(401))
+
+    answer = site.test_client().get("/api/tasks/users/me")
+
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_modules_are_asked_for_again_however_long_the_hosts_files_are_kept(database_url: str) -> None:
+    with alive(board, database_url, SEND_FILE_MAX_AGE_DEFAULT=31_536_000) as app:
+        answers = [
+            app.test_client().get(path, buffered=True)
+            for path in ("/static/style.css", "/api/tasks/static/task-progress.js")
+        ]
+
+    kept = [answer.headers["Cache-Control"] for answer in answers]
+    assert kept == ["public, max-age=31536000", "no-cache, max-age=0"]
 
 
 @pytest.mark.parametrize("user_id", [1, "1"], ids=["integer", "text"])
