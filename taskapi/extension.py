@@ -19,14 +19,16 @@ from sqlalchemy.orm import scoped_session
 from werkzeug.exceptions import Unauthorized
 
 from . import config, errors, extras, hosting
-from .api import events, health, tasks
+from .api import events, forecasts, health, lists, tasks
 from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
+from .database.counts import Counts
 from .database.store import Store
+from .forecasts import Forecasts
 from .progress.rows import new_row
-from .site import description, page
+from .site import page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.hub import Places
@@ -147,12 +149,34 @@ class _Blueprint(Blueprint):
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
     ours = _Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
-    for part in (tasks.bp, events.bp):
+    for part in (tasks.bp, lists.bp, forecasts.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
     return ours
+
+
+def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
+    """The parts that the settings ask for. Raises `MissingExtraError`."""
+    if settings["HEALTH"]:
+        yield health.bp
+    if settings["PAGE"]:
+        yield page.bp
+    if settings["PAGE"] or settings["DOCS"]:
+        from .site import description
+
+        yield description.bp
+    if settings["METRICS"]:
+        extras.need("metrics", "TASKAPI_METRICS")
+        from .api import metrics
+
+        yield metrics.bp
+    if settings["DOCS"]:
+        extras.need("docs", "TASKAPI_DOCS")
+        from .site import docs
+
+        yield docs.bp
 
 
 def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:
@@ -170,26 +194,6 @@ def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any)
         max_age=600,
         **options,
     )
-
-
-def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
-    """The parts that the settings ask for. Raises `MissingExtraError`."""
-    if settings["HEALTH"]:
-        yield health.bp
-    if settings["PAGE"]:
-        yield page.bp
-    if settings["METRICS"]:
-        extras.need("metrics", "TASKAPI_METRICS")
-        from .api import metrics
-
-        yield metrics.bp
-    if settings["DOCS"]:
-        extras.need("docs", "TASKAPI_DOCS")
-        from .site import docs
-
-        yield docs.bp
-    if settings["PAGE"] or settings["DOCS"]:
-        yield description.bp
 
 
 def beginner(prefix: str) -> Callable[[], Response | None]:
@@ -231,10 +235,11 @@ def make_state(
 ) -> State:
     """Put the parts of one application together."""
     store = Store(engine)
+    outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
-    broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
+    broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
-    return State(settings, store, broadcaster, background, identify, rules, ticket_key)
+    return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
 
 
 def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:

@@ -441,13 +441,15 @@ def test_a_stream_that_follows_only_when_all_were_said_bye_hears_it_too(
     broadcaster: Broadcaster, store: Store, engine: sa.Engine, of_user: bool
 ) -> None:
     insert(engine, "a")
+    task = store.task("a")
+    assert task is not None
     stream, reader = new_stream(broadcaster)
 
     broadcaster.close()
     if of_user:
         broadcaster.follow_user(stream, 1, None)
     else:
-        broadcaster.follow_task(stream, store.task("a"))
+        broadcaster.follow_task(stream, task)
 
     wait_until(lambda: not reader.is_alive(), SOON)
     assert reader.events[-1].json == {"reason": "shutdown"}

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,10 @@ class Bar(threading.Thread):
             time.sleep(float(answer.headers["Retry-After"] or 0))
 
 
+def all_have_reached(bars: list[Bar], progress: float) -> bool:
+    return all(bar.shown.get("progress") == progress for bar in bars)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "streams"), [("gthread", 2), ("sync", 0), ("gevent", 50), ("development", 50)])
 def test_beside_fifty_bars_the_hosts_views_answer_and_every_bar_moves(
@@ -395,7 +400,7 @@ def test_beside_fifty_bars_the_hosts_views_answer_and_every_bar_moves(
         for task_id in users:
             update(engine, task_id, progress=progress)
             times.append(time_of(lambda: server.get("/", X_User="9")))
-        wait_until(lambda progress=progress: all(bar.shown.get("progress") == progress for bar in bars))
+        wait_until(partial(all_have_reached, bars, progress))
     for task_id in users:
         update(engine, task_id, status="completed")
     for bar in bars:

@@ -225,7 +225,7 @@ def test_a_task_after_the_hosts_own_flush_waits_for_no_lock(host: Host, jobs: Jo
 
 
 def test_a_job_that_runs_at_once_may_use_the_session(host: Host) -> None:
-    paths = []
+    paths: list[str] = []
 
     def run(_task_id: str) -> None:
         paths.extend(host.db.session.scalars(sa.select(host.Path.title)))

@@ -1,21 +1,19 @@
-"""The three JSON endpoints of the specification."""
+"""One task as JSON: by its id, and the newest of a learning path."""
 
 from __future__ import annotations
 
 import re
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, request
 
 from ..auth.access import current_identity, permitted, visible_task
 from ..auth.identity import Identity
 from ..database.models import BIGINT_MAX, Snapshot
-from ..errors import BadParameterError, NotFoundError
+from ..errors import NotFoundError
 from ..state import current
 
 bp = Blueprint("tasks", __name__)
 
-DEFAULT_LIMIT = 20
-MAX_LIMIT = 100
 MAX_WAIT_SECONDS = 30
 # What a client that polls is asked to wait between two requests, in seconds.
 RETRY_AFTER_SECONDS = "1"
@@ -45,26 +43,6 @@ def _asked_for_news(task: Snapshot, identity: Identity, wait: int) -> bool | Non
     current().hand_back()
     waited = current().broadcaster.wait_for_news(request.environ, task, identity.user_id, wait)
     return True if waited else None
-
-
-@bp.get("/users/me")
-def my_tasks() -> Response:
-    """A page of the caller's tasks, newest first."""
-    identity = current_identity()
-    skip = _whole_number("skip", 0, minimum=0)
-    limit = min(_whole_number("limit", DEFAULT_LIMIT, minimum=1), MAX_LIMIT)
-    if skip > BIGINT_MAX:
-        raise BadParameterError("skip must be a whole number of at most 64 bits.")
-    store = current().store
-    tasks = store.tasks_of(identity.user_id, skip, limit + 1)
-    body = b"[" + b",".join(task.json for task in tasks[:limit]) + b"]"
-    response = Response(body, headers=HEADERS, content_type="application/json")
-    pages = {"next": (skip + limit, limit)} if len(tasks) > limit else {}
-    if skip and (tasks or store.tasks_of(identity.user_id, max(0, skip - limit), 1)):
-        pages["prev"] = (max(0, skip - limit), min(limit, skip))
-    if pages:
-        response.headers["Link"] = _links(pages)
-    return response
 
 
 @bp.get("/learning-paths/<learning_path_id>")
@@ -101,25 +79,8 @@ def _preferred_wait() -> int | None:
     return None
 
 
-def _whole_number(name: str, default: int, minimum: int) -> int:
-    text = request.args.get(name)
-    if text is None:
-        return default
-    # Not `int()` alone, which takes "+5", "1_0" and other scripts' digits.
-    if not (text.isascii() and text.isdigit() and len(text) < 1000) or int(text) < minimum:
-        raise BadParameterError(f"{name} must be a whole number, {minimum} or more.")
-    return int(text)
-
-
 def _id(text: str) -> int:
     """A 64-bit id. Raises `NotFoundError` for what cannot be one."""
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(BIGINT_MAX))) or int(text) > BIGINT_MAX:
         raise NotFoundError("There is no task of such a learning path.")
     return int(text)
-
-
-def _links(pages: dict[str, tuple[int, int]]) -> str:
-    """The pages beside this one, each given as skip and limit, as web links (RFC 8288)."""
-    return ", ".join(
-        f'<{url_for(".my_tasks", skip=skip, limit=limit)}>; rel="{rel}"' for rel, (skip, limit) in pages.items()
-    )

@@ -29,6 +29,7 @@ class TaskStatus(StrEnum):
     is_final: bool  # whether a task with this status has ended for good
 
 
+WAITING = frozenset({TaskStatus.PENDING, TaskStatus.QUEUED})
 FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
 for _status in TaskStatus:  # an attribute, not a property: it is asked for with each frame
     _status.is_final = _status in FINAL

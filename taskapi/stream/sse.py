@@ -39,6 +39,11 @@ def done(status: str) -> bytes:
     return f"event: done\ndata: {json.dumps({'status': status})}\n\n".encode()
 
 
+def forecast(json: bytes) -> bytes:
+    """What is expected of a task; without an id, since it is no state that a client could have missed."""
+    return b"event: forecast\ndata: %b\n\n" % json
+
+
 def bye(reason: str, retry: int) -> bytes:
     """The event before a planned close: the browser reconnects after `retry` milliseconds."""
     return f"event: bye\nretry: {retry}\ndata: {json.dumps({'reason': reason})}\n\n".encode()
