@@ -201,7 +201,7 @@ def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_ho
     assert client.post("/logout").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/nothing/status", "/nothing", "/static/nothing.js", ""])
+@pytest.mark.parametrize("path", ["/nothing/status", "/nothing", "/static/nothing.js", "/"])
 def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str) -> None:
     answer = sign_in(site.test_client(), ADA).get(f"/api/tasks{path}")
 
@@ -209,7 +209,7 @@ def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str)
 
 
 def test_below_the_prefix_what_may_not_be_done_is_a_problem(site: Flask) -> None:
-    for path in ("/api/tasks/a/status", "/api/tasks/static/task-progress.js"):
+    for path in ("/api/tasks/a/status", "/api/tasks/static/task-progress.js", "/api/tasks"):
         answer = site.test_client().delete(path)
         assert (answer.status_code, answer.content_type) == (405, "application/problem+json")
 
