@@ -185,9 +185,10 @@ def test_the_page_shows_the_tasks_of_whoever_is_signed_in_already(
 
     visit.page.goto(f"{visit.origin}/api/tasks/")
 
-    visit.page.locator('li[data-task-id="a"] progress').wait_for()
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(visit.bar("a")).to_have_js_property("value", 5)
     update(engine, "a", progress=60)
-    visit.wait_for("document.querySelector('li task-progress')?.shadowRoot?.querySelector('progress').value === 60")
+    expect(visit.bar("a")).to_have_js_property("value", 60)
     assert [visit.page.locator(name).is_visible() for name in ("#sign-in", "#sign-out")] == [False, False]
     assert visit.complaints == []
 
