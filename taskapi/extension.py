@@ -133,7 +133,8 @@ class TaskAPI:
         """An engine of our own: the application's gets no listener and no setting from us."""
         if self._db is None:
             return open_engine(settings["DATABASE_URL"])
-        with nullcontext() if has_app_context() else app.app_context():  # a server's hook comes before any request
+        is_here = has_app_context() and current_app == app
+        with nullcontext() if is_here else app.app_context():  # a server's hook comes before any request
             engine: Engine = self._db.engine
         return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
 

@@ -21,6 +21,8 @@ from conftest import open_engine, sqlite_file
 from hosts import board, conduit
 from hosts.life import alive, sign_in, state_of_host
 
+from taskapi.state import state_of
+
 ADA = 1
 Pair = tuple[Flask, Flask]
 
@@ -114,6 +116,19 @@ def test_a_full_house_of_one_is_no_full_house_of_the_other(pair: Pair) -> None:
         heads: list[Any] = [next(iter(answer.response)) for answer in (first, second, third)]
 
     assert [b"busy" in head for head in heads] == [False, True, False]
+
+
+def test_the_parts_of_one_may_be_made_while_the_other_is_at_work(
+    database_url: str, engine: sa.Engine, second_engine: sa.Engine
+) -> None:
+    second_url = second_engine.url.render_as_string(hide_password=False)
+    with alive(board, database_url) as one, alive(board, second_url) as other:
+        insert(second_engine, "theirs", ADA)
+
+        with one.app_context():
+            store = state_of(other).store
+
+        assert store.task("theirs") is not None
 
 
 def test_they_share_no_part(pair: Pair) -> None:
