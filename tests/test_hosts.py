@@ -16,7 +16,7 @@ pytest.importorskip("flask_login", reason="a host of the tests needs the package
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
 from hosts import board, conduit
-from hosts.life import alive, sign_in
+from hosts.life import alive, move, sign_in
 
 from taskapi import Identity
 
@@ -180,17 +180,10 @@ def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(sit
     ticket: Any = client.post("/api/tasks/a/events").get_json()
     assert client.get(ticket["url"]).status_code == 200
 
-    move(site, BOB, "blue")
+    move(site, board, BOB, "blue")
 
     again = [client.get(path).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:], ticket["url"])]
     assert [*again, client.post("/api/tasks/a/events").status_code] == [403] * 5
-
-
-def move(app: Flask, user: int, team: str) -> None:
-    """Put somebody into another team."""
-    with app.app_context():
-        board.db.session.get_one(board.User, user).team = team
-        board.db.session.commit()
 
 
 def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_hosts_forms(site: Flask) -> None:

@@ -21,7 +21,7 @@ pytest.importorskip("flask_login", reason="a host of the tests needs the package
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
 from hosts import board, conduit
-from hosts.life import alive, forgery_token, with_driver
+from hosts.life import alive, forgery_token, move, with_driver
 
 ADA, BOB, CLEO = 1, 2, 3
 SECONDS = 10
@@ -114,9 +114,7 @@ def test_a_team_member_sees_it_move_until_the_team_is_left_and_the_stream_comes_
     update(engine, "a", progress=40)
     wait_until_shown(followers, "a", progress=40)
 
-    with app.app_context():
-        board.db.session.get_one(board.User, BOB).team = "blue"
-        board.db.session.commit()
+    move(app, board, BOB, "blue")
     wait_until(lambda: all(follower.ended for follower in followers))
 
     assert [follower.names for follower in followers] == [["bye"], ["bye"]]
@@ -131,9 +129,7 @@ def test_a_poll_that_is_held_for_a_team_member_shows_nothing_after_the_team_is_l
     insert(engine, "a", ADA, status="running")
     bob = session(server, BOB)
     etag = server.get("/api/tasks/a/status", **bob).headers["ETag"]
-    with app.app_context():
-        board.db.session.get_one(board.User, BOB).team = "blue"
-        board.db.session.commit()
+    move(app, board, BOB, "blue")
 
     answer = server.get("/api/tasks/a/status", **bob, If_None_Match=etag, Prefer="wait=5")
 

@@ -54,6 +54,13 @@ def people(module: ModuleType) -> list[Any]:
     return [module.User(id=number, name=name, is_staff=number == 3) for number, name in enumerate(PEOPLE, 1)]
 
 
+def move(app: Flask, module: ModuleType, user: int, team: str) -> None:
+    """Put somebody into another team."""
+    with app.app_context():
+        module.db.session.execute(module.db.update(module.User).filter_by(id=user).values(team=team))
+        module.db.session.commit()
+
+
 def forgery_token(page: str) -> str:
     """The token against forgery in a form."""
     found = re.search(r'name="csrf_token" value="([^"]+)"', page)
