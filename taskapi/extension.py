@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -264,6 +265,8 @@ def _identified(rule: Callable[[], Identity | None]) -> Identity:
         raise errors.UnauthorizedError("Please sign in.")
     if not isinstance(found, Identity):
         raise TypeError(f"@tasks.identity must return an Identity or None, not {type(found).__name__}")
+    if found.expires_at is not None and found.expires_at <= time.time():
+        raise errors.invalid_token("The credential has expired.")
     return found._replace(user_id=user_id(found.user_id))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,16 +11,18 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask, abort
 from flask.testing import FlaskClient
-from flask_jwt_extended import current_user, verify_jwt_in_request
+from flask_jwt_extended import JWTManager, create_access_token, current_user, verify_jwt_in_request
+from flask_sqlalchemy import SQLAlchemy
 from harness import insert, update
 
 pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
+from flask_wtf import CSRFProtect
 from hosts import board, conduit
-from hosts.life import alive, move, sign_in
+from hosts.life import alive, move, sign_in, state_of_host, with_driver
 
-from taskapi import Identity
+from taskapi import Identity, TaskAPI
 
 ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/456", "/api/tasks/a/events")
 ADA, BOB, CLEO = 1, 2, 3
@@ -213,6 +217,44 @@ def test_beside_the_prefix_what_is_not_there_is_the_hosts_business(site: Flask, 
 
     assert answer.status_code == 404
     assert "The board is sorry" in answer.text
+
+
+def test_whose_credential_is_over_is_nobody(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: Identity(ADA, expires_at=time.time() - 1))
+
+    assert [site.test_client().get(path).status_code for path in ENDPOINTS] == [401] * 4
+
+
+def test_a_ticket_lives_no_longer_than_the_credential(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    expires_at = int(time.time()) + 60
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: Identity(ADA, expires_at=expires_at))
+
+    ticket: Any = site.test_client().post("/api/tasks/a/events").get_json()
+
+    assert dt.datetime.fromisoformat(ticket["expires_at"]).timestamp() == expires_at
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+def test_it_does_not_matter_which_extension_is_bound_first(
+    database_url: str, engine: sa.Engine, *, is_first: bool
+) -> None:
+    insert(engine, "a", ADA)
+    app, db, manager, protection = Flask("host"), SQLAlchemy(), JWTManager(), CSRFProtect()
+    app.config.update(SQLALCHEMY_DATABASE_URI=with_driver(database_url), JWT_SECRET_KEY="x" * 32, SECRET_KEY="y")
+    app.config.update(TESTING=True)
+    bound = [db.init_app, manager.init_app, protection.init_app]
+    bound.insert(0 if is_first else 3, TaskAPI(db=db).init_app)
+
+    for bind in bound:
+        bind(app)
+
+    with app.app_context():
+        header = {"Authorization": f"Bearer {create_access_token(str(ADA))}"}
+    assert app.test_client().get("/api/tasks/a/status", headers=header).status_code == 200
+    assert app.test_client().post("/api/tasks/a/events", headers=header).status_code == 201
+    state_of_host(app).close()
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_a_rule_may_refuse_as_views_do(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
