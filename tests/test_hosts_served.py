@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from http.client import HTTPConnection
 from types import ModuleType
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -21,10 +19,9 @@ pytest.importorskip("flask_login", reason="a host of the tests needs the package
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
 from hosts import board, conduit
-from hosts.life import alive, forgery_token, move, with_driver
+from hosts.life import alive, move, post, session, token, with_driver
 
 ADA, BOB, CLEO = 1, 2, 3
-SECONDS = 10
 
 
 class Host(NamedTuple):
@@ -55,32 +52,6 @@ def start(database_url: str, start_server: Callable[..., Server], request: pytes
         return Host(server, app)
 
     return start
-
-
-def post(server: Server, path: str, body: str, **headers: str) -> Any:
-    """The response to a POST, read whole."""
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
-    connection.request("POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    response = connection.getresponse()
-    found = (response.status, response.headers, response.read())
-    connection.close()
-    return found
-
-
-def token(server: Server, name: str) -> dict[str, Any]:
-    _, _, body = post(server, "/users/login", json.dumps({"name": name}), Content_Type="application/json")
-    return {"Authorization": f"Token {json.loads(body)['token']}"}
-
-
-def session(server: Server, user: int) -> dict[str, Any]:
-    """Sign in at the board; the cookie."""
-    form = server.get("/login")
-    cookie = form.headers["Set-Cookie"].split(";")[0]
-    body = urlencode({"csrf_token": forgery_token(form.body.decode()), "user": user})
-    kind = "application/x-www-form-urlencoded"
-    status, headers, _ = post(server, "/login", body, Content_Type=kind, Cookie=cookie)
-    assert status == 302
-    return {"Cookie": headers["Set-Cookie"].split(";")[0]}
 
 
 def test_a_stream_by_the_hosts_own_token_moves_and_a_revoked_one_does_not_come_back(
