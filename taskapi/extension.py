@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,11 +16,11 @@ from markupsafe import Markup
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
-from werkzeug.exceptions import Unauthorized
 
 from . import config, errors, extras, hosting
 from .api import events, forecasts, health, lists, tasks
-from .auth.identity import Identity, Rules, Task, user_id
+from .auth.host import identify_by
+from .auth.identity import Identity, Rules, Task
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
@@ -116,7 +115,7 @@ class TaskAPI:
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
-        identify = identify_by(app, settings, self.rules)
+        identify = identify_by(app, self.rules, settings["ADMIN_CLAIM"])
         engine = self._engine(app, settings)
         state = make_state(settings, engine, identify, self.rules, key, owns_schema=self._db is None)
         return state if self._db is None else replace(state, hand_back=self._hand_back)
@@ -242,32 +241,6 @@ def make_state(
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
     return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
-
-
-def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
-    """Who is asking: what the application's own rule says, else its Flask-JWT-Extended."""
-    rule = rules.identity
-    if "flask-jwt-extended" in app.extensions:
-        from .auth import jwt
-
-        return partial(_identified, partial(jwt.read, rule)) if rule else jwt.Tokens(settings["ADMIN_CLAIM"])
-    if rule is None:
-        raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
-    return partial(_identified, rule)
-
-
-def _identified(rule: Callable[[], Identity | None]) -> Identity:
-    try:
-        found = rule()
-    except Unauthorized:
-        found = None
-    if found is None:
-        raise errors.UnauthorizedError("Please sign in.")
-    if not isinstance(found, Identity):
-        raise TypeError(f"@tasks.identity must return an Identity or None, not {type(found).__name__}")
-    if found.expires_at is not None and found.expires_at <= time.time():
-        raise errors.invalid_token("The credential has expired.")
-    return found._replace(user_id=user_id(found.user_id))
 
 
 def task_progress(task_id: str, label: str = "") -> Markup:

@@ -97,6 +97,14 @@ def test_a_ticket_for_the_hosts_token_opens_the_stream_to_nobody_in_particular(a
     assert b"event: done" in api.get(ticket.get_json()["url"]).data
 
 
+def test_a_token_of_the_hosts_kind_counts_before_a_ticket(api: FlaskClient) -> None:
+    token = token_of(api, "ada")
+
+    assert api.get("/api/tasks/a/events?ticket=forged", headers=token).status_code == 200
+    assert api.get("/api/tasks/a/events?ticket=forged", headers={"Authorization": "Basic QTpC"}).status_code == 401
+    assert api.get("/api/tasks/a/events?ticket=forged").status_code == 401
+
+
 def test_the_hosts_own_loaders_answer_on_its_own_routes(api: FlaskClient) -> None:
     answer = api.get("/user")
 

@@ -22,6 +22,8 @@ from hosts import board, conduit
 from hosts.life import alive, move, post, session, token, with_driver
 
 ADA, BOB, CLEO = 1, 2, 3
+# What a browser shows has nothing to do with the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Host(NamedTuple):
@@ -107,6 +109,7 @@ def test_a_poll_that_is_held_for_a_team_member_shows_nothing_after_the_team_is_l
     assert answer.status == 403
 
 
+@on_sqlite
 def test_a_sign_in_is_all_that_a_bar_in_a_page_of_the_host_needs(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_sign_in_is_all_that_a_bar_in_a_page_of_the_host_needs(
     visit.page.get_by_text("Please sign in.", exact=True).wait_for()
 
 
+@on_sqlite
 def test_a_wall_that_sends_our_requests_to_its_login_page_reads_as_a_sign_in_that_is_missing(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
@@ -143,6 +147,7 @@ def test_a_wall_that_sends_our_requests_to_its_login_page_reads_as_a_sign_in_tha
     visit.page.get_by_text("Please sign in.", exact=True).wait_for()
 
 
+@on_sqlite
 def test_the_page_shows_the_tasks_of_whoever_is_signed_in_already(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
@@ -160,6 +165,7 @@ def test_the_page_shows_the_tasks_of_whoever_is_signed_in_already(
     assert visit.complaints == []
 
 
+@on_sqlite
 def test_the_page_asks_a_stranger_for_a_token(start: Start, open_tab: Callable[[Server], Visit]) -> None:
     visit = open_tab(start(board, TASKAPI_PAGE="1").server)
 
@@ -178,6 +184,7 @@ TOKEN_PAGE = """<!doctype html><link rel=icon href="data:,"><script type=module>
 </script>"""
 
 
+@on_sqlite
 def test_an_element_may_name_the_kind_of_its_token(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
