@@ -18,7 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
 from . import config, errors, extras, hosting
-from .api import events, forecasts, health, lists, tasks
+from .api import cancellations, events, forecasts, health, lists, tasks
+from .auth import forgery
 from .auth.host import identify_by
 from .auth.identity import Identity, Rules, Task
 from .background import Background
@@ -27,6 +28,7 @@ from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
+from .maintenance import limits_of
 from .progress.rows import new_row
 from .site import page
 from .state import KEY, LazyState, State, current
@@ -116,6 +118,7 @@ class TaskAPI:
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
+        forgery.look_after(app, cancellations.cancel)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, self.rules, settings["ADMIN_CLAIM"])
         engine = self._engine(app, settings)
@@ -152,7 +155,7 @@ class _Blueprint(Blueprint):
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
     ours = _Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
-    for part in (tasks.bp, lists.bp, forecasts.bp, events.bp):
+    for part in (tasks.bp, lists.bp, forecasts.bp, cancellations.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
@@ -237,11 +240,11 @@ def make_state(
     owns_schema: bool,
 ) -> State:
     """Put the parts of one application together."""
-    store = Store(engine)
+    store = Store(engine, hides_errors=settings["ERROR_DETAILS"] == "admin")
     outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
-    background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
+    background = Background(store, broadcaster, limits_of(settings), owns_schema=owns_schema)
     return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
 
 

@@ -17,7 +17,7 @@ from ..config import instance_path, load
 from ..database.models import TaskStatus
 from ..database.store import Attempt, Store
 from . import values, writer
-from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
+from .errors import DatabaseUnavailable, ProgressError, TaskCancelled, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
 from .processes import writer_for
 from .rows import new_row
@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "ProgressError",
     "Task",
+    "TaskCancelled",
     "TaskClosed",
     "TaskNotFound",
     "TaskNotStarted",
@@ -58,8 +59,12 @@ class Progress:
         stage: str | None = None,
         task_id: str | None = None,
         status: str = TaskStatus.PENDING,
+        start_within: float | None = None,
+        finish_within: float | None = None,
     ) -> str:
         """Create a task as "pending", or "queued"; its `task_id`, `<kind>_<user id>_<time>_<random>` unless given.
+
+        What has not been started `start_within`, or not ended `finish_within` seconds from now is closed as "timeout".
 
         Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
         `DatabaseUnavailable` after `START_SECONDS`.
@@ -72,6 +77,8 @@ class Progress:
             stage=stage,
             task_id=task_id,
             status=status,
+            start_within=start_within,
+            finish_within=finish_within,
         )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
@@ -87,7 +94,8 @@ class Progress:
         """A `with` block in which the task runs; gives a `Task`.
 
         Enters "starting", soon "running"; leaves "completed", or "failed" with the traceback if an exception
-        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Every start begins
+        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Once somebody cancels
+        the task, the next call raises `TaskCancelled`, which leaves it "failed" and goes no further. Every start begins
         at 0 items and 0 %, and ends every earlier attempt: what that reports changes nothing any more, and its next
         call raises `TaskClosed`.
 
@@ -123,17 +131,23 @@ class Progress:
 def _start(store: Store, task_id: str, lease: float) -> Ledger:
     attempt = store.claim(task_id, lease)
     if attempt is None:
-        raise TaskClosed(task_id, _attempt(store, task_id).status)
+        store.refuse(task_id)
+        raise _closed(_attempt(store, task_id))
     return Ledger(attempt, restarted=attempt.number > 1)
 
 
 def _join(store: Store, task_id: str) -> Ledger:
     attempt = _attempt(store, task_id)
     if attempt.status.is_final:
-        raise TaskClosed(task_id, attempt.status)
+        raise _closed(attempt)
     if attempt.status in values.WAITING:
         raise TaskNotStarted(task_id)
     return Ledger(attempt)
+
+
+def _closed(attempt: Attempt) -> TaskClosed:
+    was_cancelled = attempt.is_to_be_cancelled and attempt.status is TaskStatus.FAILED
+    return (TaskCancelled if was_cancelled else TaskClosed)(attempt.task_id, attempt.status, attempt.result_message)
 
 
 def _attempt(store: Store, task_id: str) -> Attempt:
