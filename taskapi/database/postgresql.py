@@ -58,7 +58,7 @@ STATEMENTS = Statements(
     claim="""
         UPDATE user_tasks SET
             status = 'starting',
-            attempt = attempt + 1,
+            attempt = abs(attempt) + 1,
             stage = CASE WHEN attempt = 0 THEN stage END,
             progress = 0,
             completed_items = 0,
@@ -74,21 +74,34 @@ STATEMENTS = Statements(
             stage = coalesce(:stage, stage),
             result_message = coalesce(:result_message, result_message),
             error_details = coalesce(:error_details, error_details),
-            total_items = coalesce(CAST(:total_items AS bigint), total_items),
-            completed_items = coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint),
+            attempt = CASE
+                WHEN CAST(:share AS double precision) IS NULL THEN attempt ELSE -CAST(:attempt AS bigint) END,
+            total_items = CASE
+                WHEN attempt < 0 AND CAST(:share AS double precision) IS NULL THEN total_items
+                ELSE nullif(coalesce(CAST(:total_items AS bigint), total_items), -1) END,
+            completed_items = greatest(
+                0, coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint)),
             progress = CASE
                 WHEN CAST(:progress AS double precision) IS NOT NULL THEN CAST(:progress AS double precision)
+                WHEN CAST(:share AS double precision) IS NOT NULL
+                THEN greatest(progress, least(100.0, CAST(:begins AS double precision)
+                    + CAST(:share AS double precision) * coalesce(least(1.0,
+                    1.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
+                    / nullif(nullif(coalesce(CAST(:total_items AS bigint), total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
                 WHEN coalesce(CAST(:total_items AS bigint), total_items) > 0
                 THEN greatest(progress, least(100.0,
                     100.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')""",
+    positions="""
+        SELECT id, completed_items, total_items, progress FROM user_tasks WHERE id = ANY(:ids)""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()

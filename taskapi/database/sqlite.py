@@ -66,7 +66,7 @@ STATEMENTS = Statements(
     claim="""
         UPDATE user_tasks SET
             status = 'starting',
-            attempt = attempt + 1,
+            attempt = abs(attempt) + 1,
             stage = CASE WHEN attempt = 0 THEN stage END,
             progress = 0,
             completed_items = 0,
@@ -82,20 +82,31 @@ STATEMENTS = Statements(
             stage = coalesce(:stage, stage),
             result_message = coalesce(:result_message, result_message),
             error_details = coalesce(:error_details, error_details),
-            total_items = coalesce(:total_items, total_items),
-            completed_items = coalesce(:completed_items, completed_items) + :advance,
+            attempt = CASE WHEN :share IS NULL THEN attempt ELSE -:attempt END,
+            total_items = CASE
+                WHEN attempt < 0 AND :share IS NULL THEN total_items
+                ELSE nullif(coalesce(:total_items, total_items), -1) END,
+            completed_items = max(0, coalesce(:completed_items, completed_items) + :advance),
             progress = CASE
                 WHEN :progress IS NOT NULL THEN :progress
+                WHEN :share IS NOT NULL
+                THEN max(progress, min(100.0, :begins + :share * coalesce(min(1.0,
+                    1.0 * (coalesce(:completed_items, completed_items) + :advance)
+                    / nullif(nullif(coalesce(:total_items, total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
                 WHEN coalesce(:total_items, total_items) > 0
                 THEN max(progress, min(100.0,
                     100.0 * (coalesce(:completed_items, completed_items) + :advance)
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')""",
+    positions="""
+        SELECT id, completed_items, total_items, progress FROM user_tasks
+        WHERE id IN (SELECT value FROM json_each(:ids))""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')""",
     reap="""
         UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
         WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')

@@ -81,11 +81,15 @@ class Statements:
     # does it once the task is lost, in a restore: its id may be another one's then.
 
     attempt: str = """
-        SELECT id, task_id, attempt, status, total_items FROM user_tasks WHERE task_id = :task_id"""
+        SELECT id, task_id, abs(attempt), status, total_items FROM user_tasks WHERE task_id = :task_id"""
 
     claim: str
 
+    # `attempt` is negative once the bar is divided into steps: then only who runs the task (`share`) moves it and says
+    # the total, and what others count adds up.
     report: str
+
+    positions: str
 
     renew: str
 
@@ -101,7 +105,7 @@ class Statements:
             started_at = NULL,
             lease_expires_at = NULL,
             start_by = NULL
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')"""
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')"""
 
     # What keeps the table true and small.
 

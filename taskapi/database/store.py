@@ -57,12 +57,28 @@ class Attempt(NamedTuple):
         return AttemptKey(self.id, self.task_id, self.number)
 
 
+class Position(NamedTuple):
+    """Where a task's bar is."""
+
+    id: int
+    completed_items: int
+    total_items: int | None
+    progress: float
+
+
+# As a report's `total_items`: it is not known any more.
+NO_TOTAL = -1
+
+
 class Report(NamedTuple):
     """What a worker says of one attempt at a task; None leaves a column as it is.
 
     `advance` is added to `completed_items` (after `completed_items`, if given, has replaced it), so that the
     counts of several processes add up. The status "queued" puts the task back, to be tried again: at no items of
     `total_items`, whatever it was.
+
+    `share`: the bar stands at `begins` percent, and all items of the row move it by so much. Who does not say that of
+    a task of which it was said once adds to its items, and leaves the bar where it is.
     """
 
     id: int
@@ -76,6 +92,8 @@ class Report(NamedTuple):
     advance: int = 0
     result_message: str | None = None
     error_details: str | None = None
+    begins: float | None = None
+    share: float | None = None
 
 
 class Store:
@@ -191,6 +209,10 @@ class Store:
     def renew(self, attempts: Iterable[AttemptKey], lease: float) -> set[AttemptKey]:
         """Renew the leases of these attempts in one transaction; those that are over."""
         return self._change((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
+
+    def positions(self, ids: Iterable[int]) -> list[Position]:
+        """Where the bars of these tasks are."""
+        return [Position(*row) for row in self._rows(self._sql.positions, ids=self._list(ids))]
 
     # What keeps the table true and small.
 

@@ -8,7 +8,11 @@ with progress.task(user_id=123, kind="full_path_gen") as task:
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError
@@ -16,24 +20,31 @@ from sqlalchemy.exc import DataError, IntegrityError
 from ..config import instance_path, load
 from ..database.models import TaskStatus
 from ..database.store import Attempt, Store
-from . import values, writer
+from . import context, values, writer
+from .aio import AsyncBlock, in_thread
+from .context import current_task
 from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
 from .processes import writer_for
 from .rows import new_row
-from .task import Run, Task
+from .task import Run, Step, Task
 from .writer import Writer
 
 __all__ = [
     "DatabaseUnavailable",
     "Progress",
     "ProgressError",
+    "Step",
     "Task",
     "TaskClosed",
     "TaskNotFound",
     "TaskNotStarted",
     "TaskStatus",
+    "current_task",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Progress:
@@ -112,12 +123,65 @@ class Progress:
         task_id = values.task_id("task_id", task_id)
         return Task(self._writer, self._writer.ask(lambda store: _join(store, task_id), writer.START_SECONDS))
 
+    def tracked(self, *, user_id: int, **fields: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """The block as a decorator: each call of the function, or coroutine function, is a task of its own.
+
+        Takes what `create` takes, except `task_id`; within, `current_task()` is the task. Raises `TypeError` or
+        `ValueError` for a value that cannot be, and a generator function, which does nothing when it is called.
+        """
+        new_row(user_id=user_id, **fields)
+        if "task_id" in fields:
+            raise TypeError("tracked() takes no task_id: each call is a task of its own")
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise TypeError(f"tracked() wants a function that works when it is called: {function!r} is a generator")
+
+            @functools.wraps(function)
+            async def in_async_block(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with self.atask(user_id=user_id, **fields):
+                    return await cast(Any, function)(*args, **kwargs)
+
+            @functools.wraps(function)
+            def in_block(*args: P.args, **kwargs: P.kwargs) -> R:
+                with self.task(user_id=user_id, **fields):
+                    return function(*args, **kwargs)
+
+            return cast(Callable[P, R], in_async_block) if inspect.iscoroutinefunction(function) else in_block
+
+        return decorate
+
+    # asyncio: the same, with the database asked in a thread.
+
+    async def acreate(self, *, user_id: int, **fields: Any) -> str:
+        """`create`, for `await`."""
+        return await in_thread(functools.partial(self.create, user_id=user_id, **fields))
+
+    def arun(self, task_id: str, *, retry: bool = False) -> AsyncBlock[Task]:
+        """`run`, for `async with`. Is the asyncio task in the block cancelled, the task has failed."""
+        task_id = values.task_id("task_id", task_id)
+        return _async_block(lambda: self.run(task_id, retry=retry))
+
+    def atask(self, *, user_id: int, **fields: Any) -> AsyncBlock[Task]:
+        """`task`, for `async with`."""
+        new_row(user_id=user_id, **fields)
+        return _async_block(lambda: self.task(user_id=user_id, **fields))
+
+    def aattach(self, task_id: str) -> AsyncBlock[Task]:
+        """`attach`, for `async with`, which waits until all is written."""
+        task_id = values.task_id("task_id", task_id)
+        return _async_block(lambda: self.attach(task_id))
+
     @property
     def _writer(self) -> Writer:
         return writer_for(self._url, self._lease)
 
     def _claim(self, task_id: str) -> Ledger:
         return self._writer.ask(lambda store: _start(store, task_id, self._lease), writer.START_SECONDS)
+
+
+def _async_block(make: Callable[[], AbstractContextManager[Task]]) -> AsyncBlock[Task]:
+    return AsyncBlock(make, context.enter, context.leave)
 
 
 def _start(store: Store, task_id: str, lease: float) -> Ledger:

@@ -40,6 +40,10 @@ EXIT_SECONDS = 5.0
 # How long a fork waits for a transaction on SQLite.
 FORK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 2.0
+# How often it is looked what other processes have counted of a task whose bar this one moves.
+COMPARE_SECONDS = 0.5
+# How long a worker waits for the database's word on that, before it enters a step.
+LOOK_SECONDS = 0.5
 
 
 def pauses() -> Iterator[float]:
@@ -78,6 +82,7 @@ class Writer:
         self._talking = threading.RLock()
         self._writing = False
         self._quiet = False
+        self._compared_at = 0.0
 
     # The workers' side.
 
@@ -147,6 +152,23 @@ class Writer:
         """Whether what is said of a task is in the row when the call that said it is over."""
         return self._in_child and not ledger.held
 
+    def look(self, ledger: Ledger) -> None:
+        """Before a step: let others know that there are steps, and see what they have counted by now.
+
+        Unless the database is away.
+        """
+        if not self._talking.acquire(timeout=LOOK_SECONDS):
+            return
+        try:
+            if not ledger.is_marked:
+                self.write([ledger])
+            elif not self._writing:
+                self._compare_with_rows([ledger])
+        except self._outages:
+            log.debug("task %s: its row cannot be read now", ledger.task_id, exc_info=True)
+        finally:
+            self._talking.release()
+
     def watch(self, ledger: Ledger) -> None:
         """See to it that what is said of a task gets written soon. Raises `TaskClosed`."""
         ledger.check_open()
@@ -215,6 +237,7 @@ class Writer:
         with self._lock:
             watched = list(self._watched)
         with self._talking:
+            self._compare(watched)
             wrote = self.write(watched, everything=False)
             self._renew(watched)
         self._let_go(watched)
@@ -268,6 +291,17 @@ class Writer:
         for ledger, draft in drafts.items():
             ledger.wrote(draft)
         self._close(drafts, unchanged)
+
+    def _compare(self, ledgers: Collection[Ledger]) -> None:
+        if time.monotonic() > self._compared_at + COMPARE_SECONDS:
+            self._compare_with_rows([ledger for ledger in ledgers if ledger.is_divided])
+            self._compared_at = time.monotonic()
+
+    def _compare_with_rows(self, ledgers: Collection[Ledger]) -> None:
+        """See what other processes have counted of the tasks whose bars have steps, since they cannot move those."""
+        found = {ledger.attempt.id: ledger for ledger in ledgers}
+        for position in self.store().positions(found) if found else ():
+            found[position.id].compare(position)
 
     def _renew(self, ledgers: Collection[Ledger]) -> None:
         now = time.monotonic()

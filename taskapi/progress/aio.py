@@ -1,0 +1,118 @@
+"""asyncio: what asks the database is done in a thread, and counting is free. Knows no task and no database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .loops import AsyncLoop
+
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns that runs in a thread.
+
+    A thread cannot be cancelled: who is meanwhile waits for its end, and is cancelled then.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # nobody else will ask for it
+        raise cancelled
+    return work.result()
+
+
+def in_event_loop() -> bool:
+    """Whether the caller would hold up an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class AsyncBlock(Generic[T]):
+    """A block for `async with` that is made, entered and left in a thread.
+
+    `entered` and `left` are called in the coroutine's own context, around its body.
+    """
+
+    def __init__(
+        self, make: Callable[[], AbstractContextManager[T]], entered: Callable[[T], None], left: Callable[[T], None]
+    ) -> None:
+        self._make = make
+        self._entered = entered
+        self._left = left
+        self._block: AbstractContextManager[T] | None = None
+
+    async def __aenter__(self) -> T:
+        try:
+            self._task = await in_thread(self._enter)
+        except asyncio.CancelledError as error:
+            await in_thread(self._exit, type(error), error, error.__traceback__)
+            raise
+        self._entered(self._task)
+        return self._task
+
+    def _enter(self) -> T:
+        block = self._make()
+        task = block.__enter__()
+        self._block = block
+        return task
+
+    def _exit(self, *error: Any) -> bool | None:
+        return self._block.__exit__(*error) if self._block is not None else None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._left(self._task)
+        return await in_thread(self._exit, kind, error, trace)
+
+
+class Following(AsyncIterator[T]):
+    """The items of a loop for `async for`; the loop ends with the last one, an error, or when it is let go of."""
+
+    def __init__(
+        self, loop: AsyncLoop[T], begin: Callable[[], object], end: Callable[[], None], check: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._begin: Callable[[], object] | None = begin
+        self._end: Callable[[], None] | None = None
+        self._at_end = end
+        self._check = check
+
+    async def __anext__(self) -> T:
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            begin()
+            self._end = self._at_end
+        if self._end is None:
+            raise StopAsyncIteration
+        try:
+            return await self._loop.next()
+        except StopAsyncIteration:
+            self._finish()
+            self._check()
+            raise
+        except BaseException:
+            self._finish()
+            raise
+
+    def _finish(self) -> None:
+        if self._end is not None:
+            end, self._end = self._end, None
+            end()
+
+    def __del__(self) -> None:
+        self._finish()
