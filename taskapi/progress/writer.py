@@ -155,19 +155,18 @@ class Writer:
     def look(self, ledger: Ledger) -> None:
         """Before a step: let others know that there are steps, and see what they have counted by now.
 
-        Unless the database is away.
+        Waits no longer than `LOOK_SECONDS`: the database may be away, or its row locked.
         """
-        if not self._talking.acquire(timeout=LOOK_SECONDS):
-            return
-        try:
-            if not ledger.is_marked:
-                self.write([ledger])
-            elif not self._writing:
+        thread = threading.Thread(target=self._look, args=[ledger], name="taskapi.progress.look", daemon=True)
+        thread.start()
+        thread.join(LOOK_SECONDS)
+
+    def _look(self, ledger: Ledger) -> None:
+        with contextlib.suppress(*self._outages), self._talking:
+            if ledger.is_marked:
                 self._compare_with_rows([ledger])
-        except self._outages:
-            log.debug("task %s: its row cannot be read now", ledger.task_id, exc_info=True)
-        finally:
-            self._talking.release()
+            else:
+                self.write([ledger])
 
     def watch(self, ledger: Ledger) -> None:
         """See to it that what is said of a task gets written soon. Raises `TaskClosed`."""
