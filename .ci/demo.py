@@ -35,8 +35,10 @@ def main() -> None:
 
 def look(demo: subprocess.Popen[str]) -> None:
     """Do what its lines say."""
+    assert demo.stdout is not None
     started = time.monotonic()
-    url, curls, first_line = "", [], None
+    url, first_line = "", 0.0
+    curls: list[str] = []
     while not url or len(curls) < 2:
         line = demo.stdout.readline()
         assert line, f"the demo ended with {demo.wait()}"
@@ -58,6 +60,7 @@ def moving_bar(curl: str) -> float:
     """When the second different progress of one task came over the stream."""
     with subprocess.Popen(curl, shell=True, stdout=subprocess.PIPE, text=True, start_new_session=True) as stream:
         seen: dict[str, set[str]] = {}
+        assert stream.stdout is not None
         try:
             for line in stream.stdout:
                 if found := re.search(r'"task_id":"([^"]+)".*"progress":([0-9.]+)', line):

@@ -33,7 +33,11 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     the names are those of the README's table without `TASKAPI_`.
 
     Raises `taskapi.config.ConfigError`, with a sentence that names the setting, for a bad value.
+    Raises `taskapi.extras.MissingExtraError` where the extra `server` is not installed.
     """
+    from . import extras
+
+    extras.need("server", "The standalone service")
     from .standalone import build
 
     return build(settings or {})

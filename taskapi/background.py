@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import resource
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +20,6 @@ from .stream.broadcaster import Broadcaster
 
 log = logging.getLogger(__name__)
 
-# How often a worker looks whether it is told to stop.
-LOOK_SECONDS = 1.0
-
 
 class Background:
     """One application's, in this process. The schema of an embedded database that it owns is kept up to date."""
@@ -31,7 +28,7 @@ class Background:
         self._store = store
         self._broadcaster = broadcaster
         self._lease = lease
-        self._owns_schema = owns_schema
+        self.owns_schema = owns_schema
         self._lock = threading.Lock()
         self._process = 0
 
@@ -48,11 +45,20 @@ class Background:
         self._broadcaster.start()
         _in_background(maintenance.run, self._store, self._lease)
         if (worker := servers.gunicorn_worker()) is not None:
-            _in_background(_say_bye_when_told_to_stop, worker, self._broadcaster)
+            told = threading.Lock()
+            told.acquire()
+            servers.when_told_to_stop(worker, told.release)
+            _in_background(_say_bye_when_told, told, self._broadcaster)
+        # A worker that had nothing to do may be gone before; and other servers do not say that they stop.
+        atexit.register(self._say_bye_at_the_end)
+
+    def _say_bye_at_the_end(self) -> None:
+        if self._process == os.getpid():  # not in a child, which has the same connections
+            self._broadcaster.close()
 
     def _is_up_to_date(self) -> bool:
         try:
-            if self._owns_schema:
+            if self.owns_schema:
                 schema.upgrade_embedded(self._store)
         except SQLAlchemyError as error:
             log.error("the database cannot be brought up to date: %s", self._store.explain(error))  # noqa: TRY400
@@ -76,8 +82,6 @@ def _insist_on_cooperative_psycopg() -> None:
         raise RuntimeError("psycopg was imported before gevent patched the standard library: a query would block all.")
 
 
-def _say_bye_when_told_to_stop(worker: Any, broadcaster: Broadcaster) -> None:
-    # gunicorn has no hook at SIGTERM: it only clears this flag, and then waits for what is busy.
-    while worker.alive:
-        time.sleep(LOOK_SECONDS)
+def _say_bye_when_told(told: threading.Lock, broadcaster: Broadcaster) -> None:
+    told.acquire()  # its release is all that a signal handler may do
     broadcaster.close()

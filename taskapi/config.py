@@ -19,6 +19,8 @@ from typing import Any
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from . import extras
+
 log = logging.getLogger(__name__)
 
 PREFIX = "TASKAPI_"
@@ -35,7 +37,7 @@ HS256_KEY_BYTES = 32
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _SWITCH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
-_PREFIX = re.compile(r"(/[a-z0-9_.~-]+)*", re.IGNORECASE)
+_PREFIX = re.compile(r"(/[a-z0-9_.~-]+)+/?", re.IGNORECASE)
 # A name only: what has other characters would be a regular expression to Flask-CORS.
 _ORIGIN = re.compile(r"https?://[a-z0-9_.-]+(:[0-9]{1,5})?", re.IGNORECASE)
 
@@ -66,7 +68,7 @@ def _switch(value: Any) -> bool:
 def _url_prefix(value: Any) -> str:
     if not _PREFIX.fullmatch(value):
         raise ValueError
-    return str(value)
+    return str(value).rstrip("/")
 
 
 def _count_or_zero(value: Any) -> int:
@@ -105,6 +107,7 @@ def _origin(name: str) -> str:
 def _database_url(value: Any) -> URL:
     url = make_url(value)
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        extras.need("postgresql", "PostgreSQL")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in (None, "", ":memory:"):
         raise ValueError

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import orjson
 from flask import Blueprint, Flask, Response
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ def handle(app: Flask | Blueprint, explain: Callable[[SQLAlchemyError], str]) ->
 
     app.register_error_handler(TaskApiError, _expected)
     app.register_error_handler(HTTPException, http)
+    for code in default_exceptions:  # an application's handler of a code would come before a blueprint's of them all
+        app.register_error_handler(code, http)
     app.register_error_handler(SQLAlchemyError, database)
     app.register_error_handler(Exception, _unexpected)
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, current_app, request, url_for
+from flask import Blueprint, Flask, Response, current_app, has_app_context, request, url_for
 from markupsafe import Markup
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
-from . import config, errors, hosting
-from .api import events, health, metrics, tasks
-from .auth.identity import Identity, Rules, Task
+from . import config, errors, extras, hosting
+from .api import events, health, tasks
+from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.store import Store
 from .progress.rows import new_row
-from .site import docs, page
+from .site import page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.hub import Places
@@ -53,10 +55,15 @@ class TaskAPI:
 
     def init_app(self, app: Flask, *, url_prefix: str | None = None) -> None:
         """Add the routes, below `/api/tasks` unless `TASKAPI_URL_PREFIX` or `url_prefix` says otherwise."""
-        settings = config.of_host(app.config, Path(app.instance_path))
-        prefix = url_prefix or self._url_prefix or settings["URL_PREFIX"]
+        given = self._url_prefix if url_prefix is None else url_prefix
+        here = {} if given is None else {"TASKAPI_URL_PREFIX": given}
+        settings = config.of_host({**app.config, **here}, Path(app.instance_path))
+        prefix = settings["URL_PREFIX"]
         app.extensions[KEY] = LazyState(lambda: self._make(app, settings))
-        app.register_blueprint(blueprint(settings, prefix, prefix))
+        ours = blueprint(settings, prefix, prefix)
+        if settings["CORS_ORIGINS"]:
+            allow_origins(ours, settings["CORS_ORIGINS"])
+        app.register_blueprint(ours)
         app.add_template_global(task_progress)
         app.cli.add_command(commands.group)
         if self._db is not None:
@@ -106,13 +113,25 @@ class TaskAPI:
         _exempt_tickets(app)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
-        return make_state(settings, self._engine(settings), identify, self.rules, key, owns_schema=False)
+        engine = self._engine(app, settings)
+        state = make_state(settings, engine, identify, self.rules, key, owns_schema=self._db is None)
+        return state if self._db is None else replace(state, hand_back=self._hand_back)
 
-    def _engine(self, settings: dict[str, Any]) -> Engine:
+    def _hand_back(self) -> None:
+        """Let the application's session give its connection back; its objects stay usable.
+
+        Not while it holds changes: they are the application's to write, or not.
+        """
+        session = self._db.session
+        if not (session.new or session.dirty or session.deleted):
+            session.rollback()
+
+    def _engine(self, app: Flask, settings: dict[str, Any]) -> Engine:
         """An engine of our own: the application's gets no listener and no setting from us."""
         if self._db is None:
             return open_engine(settings["DATABASE_URL"])
-        engine: Engine = self._db.engine
+        with nullcontext() if has_app_context() else app.app_context():  # a server's hook comes before any request
+            engine: Engine = self._db.engine
         return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
 
 
@@ -121,12 +140,49 @@ def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Bluepr
     ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
     for part in (tasks.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
-    wanted = {"HEALTH": health.bp, "METRICS": metrics.bp, "PAGE": page.bp, "DOCS": docs.bp}
-    for name, part in wanted.items():
-        if settings[name]:
-            ours.register_blueprint(part, url_prefix=site_prefix)
+    for part in _wanted(settings):
+        ours.register_blueprint(part, url_prefix=site_prefix)
     errors.handle(ours, explain)
     return ours
+
+
+def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
+    """The parts that the settings ask for. Raises `MissingExtraError`."""
+    if settings["HEALTH"]:
+        yield health.bp
+    if settings["PAGE"]:
+        yield page.bp
+    if settings["PAGE"] or settings["DOCS"]:
+        from .site import description
+
+        yield description.bp
+    if settings["METRICS"]:
+        extras.need("metrics", "TASKAPI_METRICS")
+        from .api import metrics
+
+        yield metrics.bp
+    if settings["DOCS"]:
+        extras.need("docs", "TASKAPI_DOCS")
+        from .site import docs
+
+        yield docs.bp
+
+
+def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:
+    """Let pages of these origins call an application, or a blueprint's routes."""
+    try:
+        from flask_cors import CORS
+    except ImportError:
+        raise config.ConfigError("TASKAPI_CORS_ORIGINS needs the package flask-cors.") from None
+    CORS(
+        target,
+        origins=origins,
+        supports_credentials=True,
+        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
+        expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
+        max_age=600,
+        **options,
+    )
 
 
 def beginner(prefix: str) -> Callable[[], Response | None]:
@@ -137,7 +193,8 @@ def beginner(prefix: str) -> Callable[[], Response | None]:
         if not current_app.testing:  # then nothing runs beside it
             state.background.start()
         refused = request.routing_exception
-        if refused is None or not request.path.startswith(f"{prefix}/") or (refused.code or 500) < 400:
+        is_ours = request.path == prefix or request.path.startswith(f"{prefix}/")
+        if refused is None or not is_ours or (refused.code or 500) < 400:
             return None
         return errors.http(refused)
 
@@ -176,15 +233,7 @@ def make_state(
 def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
     """Who is asking: what the application's own rule says, else its Flask-JWT-Extended."""
     if rules.identity is not None:
-        rule = rules.identity
-
-        def identify() -> Identity:
-            found = rule()
-            if found is None:
-                raise errors.UnauthorizedError("Please sign in.")
-            return found
-
-        return identify
+        return partial(_identified, rules.identity)
     if "flask-jwt-extended" not in app.extensions:
         raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
     from .auth.jwt import Tokens
@@ -192,10 +241,20 @@ def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[
     return Tokens(settings["ADMIN_CLAIM"])
 
 
+def _identified(rule: Callable[[], Identity | None]) -> Identity:
+    found = rule()
+    if found is None:
+        raise errors.UnauthorizedError("Please sign in.")
+    if not isinstance(found, Identity):
+        raise TypeError(f"@tasks.identity must return an Identity or None, not {type(found).__name__}")
+    return found._replace(user_id=user_id(found.user_id))
+
+
 def task_progress(task_id: str, label: str = "") -> Markup:
     """For templates: the element of a task, and the module that defines it."""
     module = url_for("taskapi.static", filename="task-progress.js")
-    source = url_for("taskapi.tasks.status", task_id=task_id).removesuffix("/status")
+    status, *_ = url_for("taskapi.tasks.status", task_id=task_id).split("?")  # which the application may add to all
+    source = status.removesuffix("/status")
     tag = Markup('<script type="module" src="{}"></script><task-progress src="{}" label="{}"></task-progress>')
     return tag.format(module, source, label)
 

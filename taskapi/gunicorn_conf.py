@@ -6,10 +6,11 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 from typing import Any
 
 from gunicorn.errors import ConfigError
+
+from . import scratch
 
 log = logging.getLogger("gunicorn.error")
 
@@ -25,7 +26,7 @@ access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(
 # since after a USR2 the new master starts with the environment that this one was started with.
 own_counts = None
 if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    own_counts = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="taskapi-metrics-")
+    own_counts = os.environ["PROMETHEUS_MULTIPROC_DIR"] = scratch.make_folder("taskapi-metrics-")
 
 
 def on_starting(server: Any) -> None:
@@ -35,7 +36,7 @@ def on_starting(server: Any) -> None:
             "taskapi cannot be preloaded: psycopg and locks that are imported before gevent patches the standard "
             "library block every request. Start without --preload."
         )
-    if server.cfg.protocol != "http":
+    if getattr(server.cfg, "protocol", "http") != "http":  # gunicorn 22 speaks nothing else
         raise ConfigError("taskapi's streams speak HTTP: start without --protocol.")
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response
-from flask_cors import CORS
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, config, errors, extension
+from . import config, errors, extension, extras
 from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
+from .cli import service
 from .database import schema
 from .database.connections import open_engine
 from .state import KEY, LazyState
@@ -28,7 +28,7 @@ def build(settings: Mapping[str, Any]) -> Flask:
     instance = config.instance_path()
     app = Flask("taskapi", instance_path=str(instance))
     loaded = config.load(instance, settings)
-    loaded |= dict.fromkeys(("PAGE", "DOCS", "METRICS", "HEALTH"), True)
+    loaded |= {"PAGE": True, "HEALTH": True, "DOCS": extras.has("docs"), "METRICS": extras.has("metrics")}
     config.add_keys(loaded, instance)
     ticket_key = loaded["SECRET_KEY"]
     # Not Flask's own SECRET_KEY: with one, Flask prepares a session for every request, and there are none here.
@@ -37,29 +37,18 @@ def build(settings: Mapping[str, Any]) -> Flask:
     manager = OwnManager(app)
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
     if loaded["CORS_ORIGINS"]:
-        _allow_origins(app, loaded["CORS_ORIGINS"])
+        # Modules, too, are fetched with CORS.
+        extension.allow_origins(app, loaded["CORS_ORIGINS"], resources=[r"/api/*", r"/static/*"])
     errors.handle(app, extension.explain)
     app.register_blueprint(extension.blueprint(loaded, API, ""))
     app.before_request(extension.beginner(API))
-    cli.init_app(app)
+    service.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
     engine = open_engine(loaded["DATABASE_URL"])
     state = extension.make_state(loaded, engine, identify, Rules(), ticket_key, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
-
-
-def _allow_origins(app: Flask, origins: list[str]) -> None:
-    CORS(
-        app,
-        resources=[r"/api/*", r"/static/*"],  # modules, too, are fetched with CORS
-        origins=origins,
-        supports_credentials=True,
-        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
-        expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
-        max_age=600,
-    )
 
 
 def _add_security_headers(response: Response) -> Response:

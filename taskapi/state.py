@@ -28,6 +28,8 @@ class State:
     identify: Callable[[], Identity]
     rules: Rules
     ticket_key: str
+    # Gives what the application holds for this request back to its pool, before the request waits.
+    hand_back: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """Close the connections that nobody uses now."""

@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from sqlalchemy import event
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
-KEY = "taskapi.after_commit"
+from .database.connections import dialect_of
+
+KEY = "taskapi.promises"
 
 
 class Promise(NamedTuple):
-    """A call, and the transaction (or savepoint) in which it was promised."""
+    """A call, and the connection whose commit it waits for."""
 
-    transaction: SessionTransaction | None
     call: Callable[[], object]
+    connection: Connection
 
 
 def after_commit(session: Session, call: Callable[[], object]) -> None:
-    """Call something after the outermost transaction's commit; a rollback, of a savepoint too, drops it."""
+    """Call something after the outermost transaction's commit; a rollback, of a savepoint too, drops it.
+
+    The session may be used by then. Whatever one call raises, the others are made, and `commit` raises it.
+    """
     if KEY not in session.info:
-        session.info[KEY] = []
-        event.listen(session, "after_commit", _keep)
-        event.listen(session, "after_soft_rollback", _drop)
-    promises: list[Promise] = session.info[KEY]
-    promises.append(Promise(session.get_nested_transaction() or session.get_transaction(), call))
+        session.info[KEY] = Promises(session)
+    promises: Promises = session.info[KEY]
+    promises.add(session, Promise(call, session.connection()))
 
 
-def _keep(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a savepoint was released: the transaction is still open
-    promises, session.info[KEY] = session.info[KEY], []
-    for promise in promises:
-        promise.call()
+class Promises:
+    """One session's, by the transaction or savepoint whose end they wait for."""
+
+    def __init__(self, session: Session) -> None:
+        self._waiting: dict[SessionTransaction, list[Promise]] = {}
+        self._due: list[Promise] = []
+        event.listen(session, "after_commit", self._keep)
+        event.listen(session, "after_transaction_end", self._end)
+
+    def add(self, session: Session, promise: Promise) -> None:
+        """Let one wait for the innermost savepoint, or the transaction."""
+        self._waiting.setdefault(_innermost(session), []).append(promise)
+
+    def _keep(self, session: Session) -> None:
+        """What a released savepoint held waits for the one around it."""
+        transaction = _innermost(session)
+        for promise in self._waiting.pop(transaction, []):
+            outer = transaction.parent
+            if outer is None or _is_over(promise.connection):
+                self._due.append(promise)
+            else:
+                self._waiting.setdefault(outer, []).append(promise)
+
+    def _end(self, _session: Session, transaction: SessionTransaction) -> None:
+        """What is waiting yet was not committed: the transaction was rolled back, or closed."""
+        self._waiting.pop(transaction, None)
+        due, self._due = self._due, []
+        with ExitStack() as calls:
+            for promise in reversed(due):
+                calls.callback(promise.call)
 
 
-def _drop(session: Session, ended: SessionTransaction) -> None:
-    session.info[KEY] = [promise for promise in session.info[KEY] if not _is_within(promise.transaction, ended)]
+def _innermost(session: Session) -> SessionTransaction:
+    return session.get_nested_transaction() or session.get_transaction() or session.begin()
 
 
-def _is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
-    while transaction is not None and transaction is not outer:
-        transaction = transaction.parent
-    return transaction is outer
+def _is_over(connection: Connection) -> bool:
+    """Whether the release of a savepoint was a commit: then it had begun the transaction."""
+    return not dialect_of(connection.engine.url).is_in_transaction(connection.connection.driver_connection)

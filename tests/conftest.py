@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,33 @@ def store(engine: sa.Engine) -> Iterator[Store]:
     store = Store(engine)
     yield store
     store.close()
+
+
+@contextlib.contextmanager
+def fresh_database(drivername: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty database, as a host's driver has it; of SQLite not even the file is there."""
+    if drivername == "sqlite":
+        yield f"sqlite:///{folder}/fresh.db"
+        return
+    name = f"taskapi_fresh_{os.getpid()}_{secrets.token_hex(4)}"
+    engine = open_engine(POSTGRES)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    except sa.exc.OperationalError:
+        pytest.skip("no PostgreSQL answers at TASKAPI_TEST_POSTGRES")
+    url = make_url(POSTGRES).set(drivername=drivername).update_query_dict({"options": f"-csearch_path={name}"})
+    yield url.render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Each database in turn, empty."""
+    with fresh_database(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import jwt
 import sqlalchemy as sa
@@ -36,6 +36,12 @@ def wait_until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
         assert time.monotonic() < deadline, f"waited {seconds} s in vain"
         time.sleep(0.01)
     return value
+
+
+def pipe(stream: IO[str] | None) -> IO[str]:
+    """A process's pipe, where it was given one."""
+    assert stream is not None
+    return stream
 
 
 def make_token(user: int = 1, *, key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
@@ -78,7 +84,8 @@ def row(engine: sa.Engine, task_id: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def writes(progress: Progress) -> Iterator[list[None]]:
     """One entry for each transaction that the helper commits."""
-    engine, found = progress._writer.store().engine, []
+    engine = progress._writer.store().engine
+    found: list[None] = []
 
     def note(_connection: sa.Connection) -> None:
         found.append(None)
@@ -197,9 +204,13 @@ class EventStream:
                 raise TimeoutError("nothing but comments came")
         return event
 
+    def __iter__(self) -> Iterator[Event]:
+        """The events until the server ends the stream."""
+        return (event for event in self._events if event.name != "comment")
+
     def rest(self) -> list[Event]:
-        """All events until the server ends the stream."""
-        return [event for event in self._events if event.name != "comment"]
+        """All of them."""
+        return list(self)
 
     def close(self) -> None:
         """Close the connection as a browser does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from harness import Server, insert, make_token
 from playwright.sync_api import Browser, sync_playwright
@@ -69,12 +70,19 @@ def main() -> None:
             engine.dispose()
 
 
+SIZES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (
+    ("page", "light", 860),
+    ("page-dark", "dark", 860),
+    ("phone", "light", 360),
+)
+
+
 def take(url: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         take_element(browser, url)
-        for name, scheme, width in (("page", "light", 860), ("page-dark", "dark", 860), ("phone", "light", 360)):
+        for name, scheme, width in SIZES:
             context = browser.new_context(
                 viewport={"width": width, "height": 640}, color_scheme=scheme, device_scale_factor=1.5
             )

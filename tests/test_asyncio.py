@@ -489,7 +489,8 @@ def test_an_asyncio_task_has_the_current_task_of_who_made_it(progress: Progress)
 
     async def work() -> None:
         async with progress.atask(user_id=1) as task:
-            assert await asyncio.gather(look(), asyncio.to_thread(current_task)) == [task, task]
+            found = await asyncio.gather(look(), asyncio.to_thread(current_task))
+            assert found[0] is found[1] is task
         with pytest.raises(LookupError):
             current_task()
 

@@ -24,6 +24,7 @@ from flask_jwt_extended import create_access_token, create_refresh_token, get_cs
 from harness import KEY, insert, make_token
 
 from taskapi import create_app
+from taskapi.auth.jwt import OwnTokens
 from taskapi.state import state_of
 
 ROUTES = [
@@ -62,7 +63,7 @@ def assert_refused(client: FlaskClient, headers: Any, challenge: str, query: str
         response = client.open(path + query, method=method, headers=headers)
         assert response.status_code == 401, (method, path, response.text)
         assert response.content_type == "application/problem+json"
-        assert list(response.json) == ["type", "title", "status", "detail"]
+        assert list(response.get_json()) == ["type", "title", "status", "detail"]
         assert response.headers["Cache-Control"] == "no-store"
         assert response.headers.getlist("WWW-Authenticate") == [response.headers["WWW-Authenticate"]]
         assert response.headers["WWW-Authenticate"].startswith(challenge)
@@ -135,7 +136,7 @@ BAD_TOKENS = {
     "a tampered claim": ".".join([*make_token(2).split(".")[:2], make_token(1).split(".")[2]]),
     "a signature removed": make_token().rsplit(".", 1)[0] + ".",
     "another key": make_token(key=secrets.token_urlsafe(48)),
-    "algorithm none": jwt.encode(GOOD_CLAIMS, None, "none"),
+    "algorithm none": jwt.encode(GOOD_CLAIMS, "", "none"),
     "algorithm None, cased": handmade({"alg": "NoNe"}, GOOD_CLAIMS),
     "algorithm HS384": make_token(algorithm="HS384"),
     "algorithm HS512": make_token(key=KEY * 2, algorithm="HS512"),
@@ -258,7 +259,7 @@ def test_every_token_is_its_own_user_however_often_they_take_turns(app: Flask, e
         insert(engine, f"of {user}", user)
     tokens = [make_token(user) for user in users] * 3
 
-    seen = [client.get(MINE, headers=bearer(token)).json[0]["user_id"] for token in tokens]
+    seen = [client.get(MINE, headers=bearer(token)).get_json()[0]["user_id"] for token in tokens]
 
     assert seen == [*users] * 3
 
@@ -288,7 +289,7 @@ def test_tokens_that_another_service_signs_are_verified_by_its_public_key(
     stranger = pem(
         rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1())
     )
-    claims = {"aud": "api", "iss": "https://login.example.com"}
+    claims: dict[str, Any] = {"aud": "api", "iss": "https://login.example.com"}
 
     with application(sqlite_url, JWT_ALGORITHM=algorithm, JWT_PUBLIC_KEY=public, SECRET_KEY=KEY) as app:
         client = app.test_client()
@@ -302,7 +303,7 @@ def test_tokens_that_another_service_signs_are_verified_by_its_public_key(
             handmade({"alg": "HS256"}, GOOD_CLAIMS, key=public),
             handmade({"alg": algorithm}, GOOD_CLAIMS, key=public),
             handmade({"alg": "HS256"}, GOOD_CLAIMS, key=KEY),
-            jwt.encode(GOOD_CLAIMS, None, "none"),
+            jwt.encode(GOOD_CLAIMS, "", "none"),
             make_token(key=private, algorithm=algorithm, exp=NOW - 1),
         ):
             assert_refused(client, bearer(bad), 'Bearer error="invalid_token"')
@@ -342,7 +343,7 @@ def test_the_claim_that_makes_an_administrator_can_be_named(database_url: str, e
 def cookie_token(client: FlaskClient) -> str:
     """A token with its CSRF half, set as the client's cookie."""
     with client.application.app_context():
-        token = create_access_token("1")
+        token: str = create_access_token("1")
     client.set_cookie("access_token_cookie", token)
     return token
 
@@ -397,7 +398,9 @@ def test_a_cookies_user_is_not_remembered_by_the_header_beside_it(
 
 def test_the_memory_of_verified_tokens_is_bounded(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taskapi.auth.jwt.REMEMBERED", 10)
-    memory: dict[str, Any] = state_of(client.application).identify._verified_claims
+    identify = state_of(client.application).identify
+    assert isinstance(identify, OwnTokens)
+    memory = identify._verified_claims
 
     answers = [client.get(MINE, headers=bearer(make_token(user))).status_code for user in range(50)]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from harness import Machine, Server, free_port, insert, make_token, may_pull_cables, update, wait_until
+from harness import Machine, Server, free_port, insert, make_token, may_pull_cables, pipe, update, wait_until
 from test_metrics import metric
 from test_streams import connections_at, descriptors, raw_stream, read_until, unchunk
 
@@ -265,7 +265,7 @@ def test_two_hundred_stopped_readers_cost_fifty_healthy_ones_nothing_and_are_dro
         started = time.monotonic()
         while metric(server, 'taskapi_streams_ended_total{reason="stalled"}') < 202:
             newest = written()
-            wait_until(lambda newest=newest: all(reader.seen >= newest for reader in healthy), 10)
+            wait_until(lambda: all(reader.seen >= newest for reader in healthy), 10)  # noqa: B023
             assert time.monotonic() - started < DROPPED_WITHIN
             time.sleep(0.2)
         wait_until(lambda: connections_at(server.port) <= 50)
@@ -311,7 +311,7 @@ def test_clients_whose_network_is_cut_are_dropped_on_busy_and_on_quiet_tasks(
     command = machine.command(sys.executable, "-c", CLIENT, machine.near, str(port), make_token())
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert client.stdout.readline() == "following\n"
+        assert pipe(client.stdout).readline() == "following\n"
         assert metric(server, "taskapi_streams_open") == 2
 
         machine.pull()

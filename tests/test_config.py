@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from flask import Config, Flask
+from flask import Flask
 from harness import ROOT, Server
 
 from taskapi import config, create_app
@@ -26,7 +26,7 @@ LONG_KEY = "k" * 32
 SECRET = "hunter2"
 
 
-def load_with_keys(instance: Path, **settings: Any) -> Config:
+def load_with_keys(instance: Path, **settings: Any) -> dict[str, Any]:
     loaded = config.load(instance, settings)
     config.add_keys(loaded, instance)
     return loaded

@@ -69,7 +69,8 @@ class Demo:
 
     @property
     def url(self) -> str:
-        return re.findall(r"^ +(http\S+)#token=\S+$", self.text, re.MULTILINE)[0]
+        found: list[str] = re.findall(r"^ +(http\S+)#token=\S+$", self.text, re.MULTILINE)
+        return found[0]
 
     @property
     def curls(self) -> list[str]:

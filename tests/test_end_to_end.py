@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, Server, environment, insert, row, wait_until
+from harness import ROOT, Server, environment, insert, pipe, row, wait_until
 from sqlalchemy.engine import make_url
 
 Start = Callable[..., Server]
@@ -46,8 +46,8 @@ def work(database_url: str) -> Iterator[Work]:
     for worker in workers:
         worker.kill()
         worker.wait()
-        worker.stdin.close()
-        worker.stdout.close()
+        pipe(worker.stdin).close()
+        pipe(worker.stdout).close()
 
 
 def type_sql(database_url: str, statement: str) -> None:
@@ -76,12 +76,12 @@ def test_a_task_lives_from_pending_to_completed_in_front_of_an_open_stream(
             task.result("300 cards created")
         """
     )
-    task_id = worker.stdout.readline().strip()
+    task_id = pipe(worker.stdout).readline().strip()
     stream = server.stream(f"/api/tasks/{task_id}/events")
     events = [stream.next()]
 
-    worker.stdin.write("\n")
-    worker.stdin.close()
+    pipe(worker.stdin).write("\n")
+    pipe(worker.stdin).close()
     events += stream.rest()
 
     *snapshots, done = events
@@ -182,9 +182,9 @@ def test_a_lease_is_kept_alive_through_a_long_silence(start_server: Start, engin
     insert(engine, "a")
     insert(engine, "abandoned", status="running", lease_expires_at="2020-01-01 00:00:00+00:00")
     worker = work("with progress.run('a'):\n    print(flush=True); input()", LEASE_SECONDS=1)
-    worker.stdout.readline()
+    pipe(worker.stdout).readline()
     for name in ("abandoned", "abandoned too", "abandoned three"):  # three rounds of the reaper, two seconds apart
-        wait_until(lambda name=name: row(engine, name)["status"] == "timeout")
+        wait_until(lambda: row(engine, name)["status"] == "timeout")  # noqa: B023
         if name != "abandoned three":
             following = {"abandoned": "abandoned too", "abandoned too": "abandoned three"}[name]
             insert(engine, following, status="running", lease_expires_at="2020-01-01 00:00:00+00:00")
@@ -229,7 +229,7 @@ def test_a_worker_whose_clock_is_an_hour_off_is_judged_by_the_databases(
         insert(engine, f"abandoned beside {task_id}", status="running", lease_expires_at="2020-01-01 00:00:00+00:00")
         code = f"with progress.run('{task_id}'):\n    print(flush=True); input()"
         worker = work(code, "faketime", "-f", offset, LEASE_SECONDS=2)
-        worker.stdout.readline()
+        pipe(worker.stdout).readline()
         wait_until(lambda: row(engine, f"abandoned beside {task_id}")["status"] == "timeout")  # noqa: B023
 
         worker.communicate("\n", timeout=20)

@@ -95,7 +95,7 @@ def test_an_unexpected_error_is_logged_and_not_shown(
         response = client.get(f"/raise/{name}")
 
     assert (response.status_code, response.content_type) == (500, "application/problem+json")
-    assert response.json["title"] == "Internal Server Error"
+    assert response.get_json()["title"] == "Internal Server Error"
     assert "hunter2" not in response.text
     assert "Traceback" not in response.text
     assert "Traceback" in caplog.text
@@ -106,8 +106,8 @@ def test_an_error_of_flasks_own_is_a_problem(client: FlaskClient, status: int) -
     response = client.get(f"/abort/{status}")
 
     assert (response.status_code, response.content_type) == (status, "application/problem+json")
-    assert response.json["status"] == status
-    assert response.json["title"]
+    assert response.get_json()["status"] == status
+    assert response.get_json()["title"]
     assert "<" not in response.text
 
 

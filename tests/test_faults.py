@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from taskapi.database.store import Store
 from taskapi.state import state_of
 from taskapi.stream.broadcaster import Broadcaster
 from taskapi.stream.hub import Stream, Terms
+from taskapi.stream.queues import QueueStream
 
 Serve = Callable[..., Server]
 
@@ -192,7 +193,7 @@ def test_a_restarted_database_loses_no_stream_and_no_update(cluster: Cluster, se
         assert [event.name for event in events].count("done") == 1
         assert events[-1].json == {"status": "completed"}
     for stream in mine:
-        assert wait_until(lambda stream=stream: stream.next().json["status"] == "completed")
+        assert wait_until(lambda: stream.next().json["status"] == "completed")  # noqa: B023
     assert status.all_well_or_unavailable()
     assert mine_polled.all_well_or_unavailable()
     assert any(is_problem(answer) for answer in status.answers)
@@ -351,7 +352,7 @@ def test_behind_a_transaction_pooler_the_server_says_so_and_streams_still_move(
 class Reader(threading.Thread):
     """Reads a stream's body as a server's thread does."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Iterable[bytes]) -> None:
         super().__init__(daemon=True)
         self.events: list[Event] = []
         self._body = stream
@@ -359,8 +360,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         lines = (line for part in self._body for line in part.decode().split("\n")[:-1])
-        for event in parse(lines):
-            self.events.append(event)
+        self.events.extend(event for event in parse(lines) if event.name != "comment")
 
     def newest(self) -> dict[str, float]:
         return {event.json["task_id"]: event.json["progress"] for event in self.events if event.name == "message"}
@@ -375,8 +375,14 @@ def broadcaster(app: Flask) -> Iterator[Broadcaster]:
 
 def new_stream(broadcaster: Broadcaster, cursor: int | None = None) -> tuple[Stream, Reader]:
     stream = broadcaster.open_stream({}, Terms(1, False, cursor, broadcaster.deadline(600), "max_age"))
-    assert not isinstance(stream, str)
+    assert isinstance(stream, QueueStream)
     return stream, Reader(stream)
+
+
+def read(store: Store) -> Snapshot:
+    task = store.task("a")
+    assert task is not None
+    return task
 
 
 SOON = 5.0  # seconds; the sweep, which would hide a gap, comes after ten
@@ -389,11 +395,11 @@ def test_a_write_between_reading_a_task_and_following_it_is_not_missed(
     insert(engine, "a")
     for _ in range(others):
         other, watching = new_stream(broadcaster)
-        broadcaster.follow_task(other, store.task("a"))
-        wait_until(lambda watching=watching: watching.events)
+        broadcaster.follow_task(other, read(store))
+        wait_until(lambda: watching.events)  # noqa: B023
     stream, reader = new_stream(broadcaster)
 
-    task = store.task("a")
+    task = read(store)
     update(engine, "a", progress=50)
     if others:
         wait_until(lambda: watching.newest() == {"a": 50}, SOON)
@@ -408,7 +414,7 @@ def test_an_end_between_reading_a_task_and_following_it_is_not_missed(
     insert(engine, "a")
     stream, reader = new_stream(broadcaster)
 
-    task = store.task("a")
+    task = read(store)
     update(engine, "a", status="failed")
     broadcaster.follow_task(stream, task)
 
@@ -422,12 +428,32 @@ def test_a_delete_between_reading_a_task_and_following_it_ends_the_stream(
     insert(engine, "a")
     stream, reader = new_stream(broadcaster)
 
-    task = store.task("a")
+    task = read(store)
     with engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM user_tasks"))
     broadcaster.follow_task(stream, task)
 
     wait_until(lambda: not reader.is_alive(), SOON)
+
+
+@pytest.mark.parametrize("of_user", [False, True])
+def test_a_stream_that_follows_only_when_all_were_said_bye_hears_it_too(
+    broadcaster: Broadcaster, store: Store, engine: sa.Engine, of_user: bool
+) -> None:
+    insert(engine, "a")
+    task = store.task("a")
+    assert task is not None
+    stream, reader = new_stream(broadcaster)
+
+    broadcaster.close()
+    if of_user:
+        broadcaster.follow_user(stream, 1, None)
+    else:
+        broadcaster.follow_task(stream, task)
+
+    wait_until(lambda: not reader.is_alive(), SOON)
+    assert reader.events[-1].json == {"reason": "shutdown"}
+    assert isinstance(broadcaster.open_stream({}, Terms(1, False, None, 0.0, "max_age")), str)
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -440,7 +466,7 @@ def test_a_write_at_any_step_of_following_all_of_a_users_tasks_is_not_missed(
     for _ in range(others):
         other, watching = new_stream(broadcaster)
         broadcaster.follow_user(other, 1, None)
-        wait_until(lambda watching=watching: watching.events)
+        wait_until(lambda: watching.events)  # noqa: B023
     stream, reader = new_stream(broadcaster)
 
     def write(now: str) -> None:
@@ -481,13 +507,13 @@ def test_the_last_watcher_leaving_and_a_new_one_coming_misses_no_write(
     insert(engine, "a")
     for progress in range(1, 31):
         stream, reader = new_stream(broadcaster)
-        task = store.task("a")
+        task = read(store)
         writer = threading.Thread(target=update, args=(engine, "a"), kwargs={"progress": progress})
         writer.start()
         broadcaster.follow_task(stream, task)
         writer.join()
 
-        wait_until(lambda reader=reader, progress=progress: reader.newest().get("a") == progress, SOON)
+        wait_until(lambda: reader.newest().get("a") == progress, SOON)  # noqa: B023
         stream.drop()
 
 

@@ -50,13 +50,18 @@ def test_schemathesis_finds_no_answer_that_the_description_does_not_know(
 ) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed: see .ci/requirements.txt")
     server = start_server(STREAM_MAX_AGE=1)  # a stream's body has an end
-    for task_id, columns in {
+    tasks: dict[str, dict[str, Any]] = {
         "mine": {"status": "running"},
         "ended": {"status": "failed"},
         "other": {"user": 2},
-    }.items():
+    }
+    for task_id, columns in tasks.items():
         insert(engine, task_id, **columns)
-    command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{server.port}/openapi.json"]
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"http://127.0.0.1:{server.port}/openapi.json",
+    ]
     command += [
         "--header",
         f"Authorization: Bearer {make_token()}",
@@ -112,7 +117,7 @@ def test_any_request_gets_an_answer_and_any_refusal_a_problem(
     assert answer.status_code < 500
     if answer.status_code >= 400:
         assert answer.content_type == "application/problem+json"
-        assert answer.json["status"] == answer.status_code
+        assert answer.get_json()["status"] == answer.status_code
     answer.close()
 
 
@@ -175,7 +180,7 @@ class Client(threading.Thread):
         self._stream = server.stream(path, **self._cursor())
         self._stream.socket.settimeout(60)
 
-    def _cursor(self) -> dict[str, str]:
+    def _cursor(self) -> dict[str, Any]:
         return {}
 
     def run(self) -> None:
@@ -204,7 +209,7 @@ class Returned(Client):
         super().__init__(server, path)
         self.ids, self.newest = list(before.ids), before.newest
 
-    def _cursor(self) -> dict[str, str]:
+    def _cursor(self) -> dict[str, Any]:
         return {"Last_Event_ID": str(self._before.ids[-1])} if self._before.ids else {}
 
 

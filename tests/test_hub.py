@@ -112,7 +112,7 @@ def test_a_stream_gets_the_snapshot_at_once_and_then_every_newer_one(hub: Hub) -
     stream = watching(hub, 1)
 
     for revision in (2, 5, 9):
-        hub.publish(task(revision))
+        hub.publish([task(revision)])
 
     assert stream.ids == [1, 2, 5, 9]
 
@@ -121,7 +121,7 @@ def test_a_stream_never_goes_back(hub: Hub) -> None:
     stream = watching(hub, 5)
 
     for revision in (5, 4, 6, 6, 2):
-        hub.publish(task(revision))
+        hub.publish([task(revision)])
 
     assert stream.ids == [5, 6]
 
@@ -130,7 +130,7 @@ def test_a_stream_that_has_the_snapshot_gets_only_what_is_newer(hub: Hub) -> Non
     stream = watching(hub, 5, cursor=5)
     assert stream.frames == []
 
-    hub.publish(task(6))
+    hub.publish([task(6)])
 
     assert stream.ids == [6]
 
@@ -154,11 +154,11 @@ def test_the_first_stream_of_a_task_asks_for_a_second_reading_and_the_next_ones_
 
 def test_a_stream_that_opens_with_another_row_has_it_read_again_and_both_get_what_is_true(hub: Hub) -> None:
     first = watching(hub, 1)
-    hub.publish(task(8))
+    hub.publish([task(8)])
 
     late = Notes(hub)
     assert hub.follow_task(task(3), late) is True
-    hub.publish(task(8))
+    hub.publish([task(8)])
 
     assert late.ids == [3, 8]
     assert first.ids == [1, 8]
@@ -167,10 +167,10 @@ def test_a_stream_that_opens_with_another_row_has_it_read_again_and_both_get_wha
 def test_a_row_that_went_back_is_news_once_its_topic_starts_over(hub: Hub) -> None:
     stream, mine = watching(hub, 5), watching_all(hub, task(5))
 
-    assert hub.publish(task(3)) is False
-    assert hub.publish(task(5)) is True
+    assert hub.publish([task(3)]) is False
+    assert hub.publish([task(5)]) is True
     hub.start_over([7])
-    assert hub.publish(task(3)) is True
+    assert hub.publish([task(3)]) is True
 
     assert stream.ids == [5, 3]
     assert mine.ids == [5, 5], "a moment, which never goes back"
@@ -179,7 +179,7 @@ def test_a_row_that_went_back_is_news_once_its_topic_starts_over(hub: Hub) -> No
 def test_another_tasks_row_under_a_used_id_ends_the_streams_unseen(hub: Hub) -> None:
     stream, boss = watching(hub, 5), watching(hub, 5, user=9, admin=True)
 
-    hub.publish(Snapshot(7, 2, "another", TaskStatus("running"), 6, b"{}"))
+    hub.publish([Snapshot(7, 2, "another", TaskStatus("running"), 6, b"{}")])
 
     assert (stream.ids, boss.ids) == ([5], [5])
     assert stream.ended
@@ -189,7 +189,7 @@ def test_another_tasks_row_under_a_used_id_ends_the_streams_unseen(hub: Hub) -> 
 def test_a_new_owner_ends_the_previous_ones_streams_and_an_administrators_goes_on(hub: Hub) -> None:
     stream, boss = watching(hub, 5), watching(hub, 5, user=9, admin=True)
 
-    hub.publish(task(6, user=2))
+    hub.publish([task(6, user=2)])
 
     assert stream.ids == [5]
     assert stream.ended
@@ -207,8 +207,8 @@ def test_a_newer_row_brought_by_a_new_stream_reaches_the_others(hub: Hub) -> Non
 def test_a_final_snapshot_is_followed_by_one_done_and_the_end(hub: Hub) -> None:
     stream = watching(hub, 1)
 
-    hub.publish(task(2, "failed"))
-    hub.publish(task(3, "failed"))
+    hub.publish([task(2, "failed")])
+    hub.publish([task(3, "failed")])
 
     assert stream.frames[1:] == ['id: 2\ndata: {}\n\nevent: done\ndata: {"status": "failed"}\n\n']
     assert stream.ended
@@ -226,9 +226,9 @@ def test_a_task_that_became_final_while_the_stream_opened_ends_it(hub: Hub) -> N
 def test_a_users_stream_shows_all_tasks_of_the_user_and_has_no_done(hub: Hub) -> None:
     stream = watching_all(hub, task(3), task(5, number=8))
 
-    hub.publish(task(6, "completed"))
-    hub.publish(task(7, number=9))
-    hub.publish(task(8, number=10, user=2))
+    hub.publish([task(6, "completed")])
+    hub.publish([task(7, number=9)])
+    hub.publish([task(8, number=10, user=2)])
 
     assert stream.ids == [3, 5, 6, 7]
     assert not any("done" in frame for frame in stream.frames)
@@ -239,17 +239,17 @@ def test_a_late_word_of_what_ended_before_a_users_stream_opened_is_history(hub: 
     stream = Notes(hub)
     hub.follow_user(1, NOW, {7: NOW - 5}, stream)
 
-    hub.publish(task(NOW - 5, "completed"))
-    hub.publish(task(NOW - 2 * A_MINUTE, "completed", number=6))
-    hub.publish(task(NOW - 4, number=8))
-    hub.publish(task(NOW - 3, "completed", number=9))
+    hub.publish([task(NOW - 5, "completed")])
+    hub.publish([task(NOW - 2 * A_MINUTE, "completed", number=6)])
+    hub.publish([task(NOW - 4, number=8)])
+    hub.publish([task(NOW - 3, "completed", number=9)])
 
     assert stream.ids == [NOW - 4, NOW - 3], "the last was committed after the stream had opened"
 
 
 def test_what_has_ended_is_asked_about_no_more_and_forgotten_after_a_while(hub: Hub) -> None:
     watching_all(hub, task(NOW + 1), task(NOW + 2, number=8))
-    hub.publish(task(NOW + 3, "completed"))
+    hub.publish([task(NOW + 3, "completed")])
 
     assert hub.revisions() == {8: NOW + 2}
     assert not hub.is_news(7, 1, NOW + 3)
@@ -269,8 +269,8 @@ def test_a_users_streams_forget_what_was_deleted_or_belongs_to_somebody_else(hub
 def test_ids_of_a_users_stream_ascend_though_a_slow_transaction_commits_late(hub: Hub) -> None:
     stream = watching_all(hub)
 
-    hub.publish(task(20))
-    hub.publish(task(19, number=8))
+    hub.publish([task(20)])
+    hub.publish([task(19, number=8)])
 
     assert stream.ids == [20, 20]
 
@@ -278,7 +278,7 @@ def test_ids_of_a_users_stream_ascend_though_a_slow_transaction_commits_late(hub
 def test_what_was_published_while_a_users_stream_was_read_is_not_taken_back(hub: Hub) -> None:
     stream = Notes(hub)
     hub.follow_user(1, NOW, {}, stream)
-    hub.publish(task(9))
+    hub.publish([task(9)])
 
     hub.introduce(stream, [task(4)])
 
@@ -309,7 +309,7 @@ def test_keep_alive_comes_after_fifteen_quiet_seconds_and_not_before(hub: Hub, c
 def test_a_frame_puts_the_keep_alive_off(hub: Hub, clock: Clock) -> None:
     stream = watching(hub)
     clock.now += 10
-    hub.publish(task(2))
+    hub.publish([task(2)])
 
     clock.now += 10
     hub.tick()
@@ -398,7 +398,7 @@ def test_only_followed_tasks_are_worth_reading(hub: Hub) -> None:
 
     watched = hub.followed([(7, 1), (8, 1), (9, 5), (10, 6)])
 
-    assert watched == {7, 9}
+    assert watched == {7: 1, 9: 5}
 
 
 def test_a_long_pass_lets_others_have_their_turn_and_survives_who_leaves_meanwhile(clock: Clock) -> None:
@@ -408,11 +408,11 @@ def test_a_long_pass_lets_others_have_their_turn_and_survives_who_leaves_meanwhi
     def pause() -> None:
         turns.append(1)
         for stream in streams:
-            hub.leave(stream)
+            own.leave(stream)
 
-    hub = Hub(Places(10_000, 10_000), Places(1, 1), clock=clock, pause=pause)
-    streams += [watching(hub) for _ in range(2 * STREAMS_PER_TURN)]
-    hub.publish(task(2))
+    own = Hub(Places(10_000, 10_000), Places(1, 1), clock=clock, pause=pause)
+    streams += [watching(own) for _ in range(2 * STREAMS_PER_TURN)]
+    own.publish([task(2)])
 
     assert len(turns) >= 1
     assert sum(len(stream.frames) == 2 for stream in streams) == STREAMS_PER_TURN
@@ -425,3 +425,38 @@ def test_retry_is_spread_and_longer_where_the_server_is_full() -> None:
     assert max(retries) <= RETRY_RANGE[1]
     assert len(retries) > 50
     assert f"retry: {BUSY_RETRY}\n".encode() in farewell("busy").raw
+
+
+def test_what_all_streams_of_a_task_have_is_not_read_again(hub: Hub) -> None:
+    watching(hub, revision=5)
+    watching_all(hub, task(6, number=9, user=5), user=5)
+    keys = {7: 1, 9: 5, 10: 5, 11: 1}
+
+    assert hub.known(keys) == {7: 5, 9: 6, 10: -1, 11: -1}
+
+
+def test_what_one_stream_lacks_is_read_again(hub: Hub) -> None:
+    watching(hub, revision=5)
+    watching(hub, revision=4)  # read a moment ago: or the row went back
+    watching_all(hub, task(6, number=8, user=5), user=5)
+    hub.follow_task(task(7, number=8, user=5), Notes(hub))
+
+    assert hub.known({7: 1, 8: 5}) == {7: -1, 8: -1}
+
+
+def test_many_tasks_are_published_in_turns(clock: Clock) -> None:
+    pauses: list[int] = []
+    hub = Hub(Places(1000, 900), Places(10, 5), clock=clock, pause=lambda: pauses.append(1))
+    streams = [watching_task(hub, number) for number in range(250)]
+
+    assert hub.publish([task(2, number=number) for number in range(250)]) is True
+
+    assert [stream.ids for stream in streams] == [[1, 2]] * 250
+    assert len(pauses) == 2
+
+
+def watching_task(hub: Hub, number: int) -> Notes:
+    stream = Notes(hub)
+    assert hub.admit(stream, 10_000) is None
+    hub.follow_task(task(1, number=number), stream)
+    return stream

@@ -184,6 +184,24 @@ def test_a_folder_of_the_servers_own_is_removed_with_it_and_not_with_another_one
     wait_until(lambda: not list(tmp_path.glob("taskapi-metrics-*")))
 
 
+@only_sqlite
+def test_the_folder_of_a_killed_server_goes_with_the_next_start_and_no_other(
+    start_server: Start, engine: sa.Engine, tmp_path: Path
+) -> None:
+    variables = {"PROMETHEUS_MULTIPROC_DIR": "", "TMPDIR": str(tmp_path)}
+    killed, living = start_server(variables=variables), start_server(variables=variables)
+    (tmp_path / "taskapi-metrics-of-somebody").mkdir()
+    folders = set(tmp_path.glob("taskapi-metrics-*"))
+
+    killed.close()
+    start_server(variables=variables)
+
+    left = set(tmp_path.glob("taskapi-metrics-*"))
+    assert len(folders & left) == 2
+    assert len(folders - left) == 1
+    assert metric(living, "taskapi_feed_connected") == 1
+
+
 def read_pid(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         return int(path.read_text())

@@ -130,7 +130,7 @@ def check(value: Any, schema: Any) -> None:
 
 
 def check_simple(value: Any, schema: Any) -> None:
-    kinds = {"string": str, "integer": int, "number": (int, float), "null": type(None)}
+    kinds: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "null": type(None)}
     names = schema.get("type", [])
     allowed = [kinds[name] for name in ([names] if isinstance(names, str) else names)]
     assert not allowed or any(isinstance(value, kind) for kind in allowed), (value, schema)

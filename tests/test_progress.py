@@ -633,15 +633,11 @@ def test_a_task_that_waits_to_be_tried_again_is_left_alone_by_those_who_joined(
 ) -> None:
     task_id = progress.create(user_id=1)
 
-    def work() -> None:
-        nonlocal joined
-        with progress.run(task_id, retry=True):
-            joined = progress.attach(task_id)
-            raise LookupError
-
-    joined: Task
-    with pytest.raises(LookupError):
-        work()
+    attached: list[Task] = []
+    with contextlib.suppress(LookupError), progress.run(task_id, retry=True):
+        attached.append(progress.attach(task_id))
+        raise LookupError
+    [joined] = attached
     before = row(engine, task_id)
     joined.advance(3)
     wait_until(lambda: is_closed(joined), 5)
@@ -842,7 +838,7 @@ def test_a_task_of_which_the_database_cannot_store_a_text_is_refused_at_the_call
 def test_the_counts_of_threads_add_up(progress: Progress, engine: sa.Engine) -> None:
     with progress.task(user_id=1) as task, ThreadPoolExecutor(8) as threads:
         for _thread in range(8):
-            threads.submit(lambda: [task.advance() for _ in range(20_000)])
+            threads.submit(lambda: [task.advance(1) for _ in range(20_000)])  # type: ignore[func-returns-value]
 
     assert row(engine, task.task_id)["completed_items"] == 160_000
 
@@ -991,7 +987,7 @@ def test_a_fork_during_a_transaction_leaves_the_child_able_to_write(
     stop.set()
     thread.join()
     for child in children:
-        wait_until(lambda child=child: os.waitpid(child, os.WNOHANG)[0], 10)
+        wait_until(lambda: os.waitpid(child, os.WNOHANG)[0], 10)  # noqa: B023
 
     with engine.connect() as connection:
         written = connection.exec_driver_sql("SELECT count(*) FROM user_tasks WHERE user_id = 3").scalar()

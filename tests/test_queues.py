@@ -321,9 +321,7 @@ def test_a_global_used_before_gunicorn_forks_works_in_every_child(
         web.terminate()
         web.wait(30)
 
-    with engine.connect() as connection:
-        rows = connection.exec_driver_sql(
-            "SELECT status, completed_items, count(*) FROM user_tasks GROUP BY 1, 2"
-        ).all()
+    with engine.connect() as database:
+        rows = database.exec_driver_sql("SELECT status, completed_items, count(*) FROM user_tasks GROUP BY 1, 2").all()
     assert sorted(map(tuple, rows)) == [("completed", 3, 1), ("completed", 50, requests)]
     assert "reports are" not in log.read_text()

@@ -557,7 +557,7 @@ def test_a_react_component_shows_a_live_bar(
     insert(engine, "next", USER, status="running", progress=30)
     script = build(REACT_APP % json.dumps(make_token(USER)))
     opened: list[str] = []
-    page.on("request", lambda request: "/events?" in request.url and opened.append(request.url))
+    page.on("request", lambda request: opened.extend([request.url] * ("/events?" in request.url)))
     serve_beside(page, server, "/app.js", script, "text/javascript")
     html = "<!doctype html><link rel=icon href=data:,><main></main><script type=module src=/app.js></script>"
     page.goto(serve_beside(page, server, "/app.html", html))

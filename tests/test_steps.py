@@ -87,8 +87,8 @@ def test_steps_share_the_bar_by_weight(task: Task, shows: Callable[..., None]) -
                 shows(task, stage="plan", progress=12.5, completed_items=5, total_items=10)
     shows(task, progress=25, completed_items=10, total_items=10)
     with render as step:
-        for item in step.track("abcd"):
-            if item == "c":
+        for letter in step.track("abcd"):
+            if letter == "c":
                 shows(task, stage="render", progress=62.5, completed_items=2, total_items=4)
     shows(task, stage="render", progress=100, completed_items=4, total_items=4)
 

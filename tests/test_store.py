@@ -80,11 +80,13 @@ def test_tasks_and_their_keys_are_read_by_id(store: Store, engine: sa.Engine) ->
     update(engine, "a", progress=5)
     wanted = [ids[0], ids[1], 10**12]
 
-    assert names(store.by_ids(wanted)) == ["b", "a"]
+    known = {ids[0]: 1, ids[1]: row(engine, "b")["revision"], 10**12: 1}
+    found, gone = store.news(known)
+    assert (names(found), gone) == (["a"], [10**12])
     assert set(store.keys_of_ids(wanted)) == {
         (number, 1, row(engine, name)["revision"]) for number, name in zip(ids[:2], "ab", strict=True)
     }
-    assert (store.by_ids([]), store.keys_of_ids([])) == ([], [])
+    assert (store.news({}), store.keys_of_ids([])) == (([], []), [])
 
 
 def test_the_keys_that_a_user_follows_are_the_active_and_the_new(store: Store, engine: sa.Engine) -> None:
@@ -126,7 +128,7 @@ def test_a_claim_starts_a_task_and_takes_a_lease(store: Store, engine: sa.Engine
 
 
 def test_a_claim_begins_with_nothing_done_said_or_broken(store: Store, engine: sa.Engine) -> None:
-    done = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
+    done: dict[str, Any] = {"completed_items": 3, "progress": 30, "started_at": "2020-01-01"}
     running(engine, total_items=10, stage="x", result_message="m", error_details="e", **done)
 
     store.claim("a", 60)

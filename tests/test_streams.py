@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from harness import EventStream, Server, insert, make_token, row, update, wait_until
+from harness import Event, EventStream, Server, insert, make_token, row, update, wait_until
 
 Start = Callable[..., Server]
 
@@ -405,15 +405,15 @@ def test_one_of_two_workers_killed_loses_nobody_for_good(start_server: Start, en
     assert all(names[-1] == "done" and names.count("done") == 1 for names in ends)
 
 
-def follow_to_the_end(server: Server, stream: EventStream) -> list:
+def follow_to_the_end(server: Server, stream: EventStream) -> list[Event]:
     """Read a stream as a browser does: come back with the last id until `done`."""
-    events = []
+    events: list[Event] = []
     while not events or events[-1].name != "done":
         with contextlib.suppress(OSError):
             events += stream.rest()
         if not events or events[-1].name != "done":
             last = next((event.id for event in reversed(events) if event.id), "0")
-            stream = wait_until(lambda last=last: reopen(server, last))
+            stream = wait_until(lambda: reopen(server, last))  # noqa: B023
             assert stream.status == 200
     return events
 

@@ -58,10 +58,11 @@ def assert_problem(response: TestResponse, status: int) -> dict[str, Any]:
     """The response is a problem (RFC 9457) that tells nothing of our insides; its members."""
     assert response.status_code == status
     assert response.content_type == "application/problem+json"
-    assert list(response.json) == ["type", "title", "status", "detail"]
-    assert response.json["status"] == status
+    assert list(response.get_json()) == ["type", "title", "status", "detail"]
+    assert response.get_json()["status"] == status
     assert not re.search(r"Traceback|SELECT|sqlite|psycopg|sqlalchemy|user_tasks|File \"", response.text, re.IGNORECASE)
-    return response.json
+    problem: dict[str, Any] = response.get_json()
+    return problem
 
 
 # One task.
@@ -83,7 +84,7 @@ def test_a_task_is_the_fifteen_fields_of_the_specification_in_its_order(client: 
     assert (response.status_code, response.content_type) == (200, "application/json")
     task = json.loads(response.data, parse_float=lambda text: ("float", text))
     moments = {name: task.pop(name) for name in ("started_at", "created_at", "updated_at")}
-    assert list(response.json) == FIELDS
+    assert list(response.get_json()) == FIELDS
     assert task == {
         "task_id": "full_path_gen_123",
         "user_id": 123,
@@ -102,7 +103,7 @@ def test_a_task_is_the_fifteen_fields_of_the_specification_in_its_order(client: 
 def test_a_task_that_was_only_inserted_has_the_defaults(client: FlaskClient, engine: sa.Engine) -> None:
     insert(engine, "a")
 
-    task = client.get(status_of("a"), headers=bearer()).json
+    task = client.get(status_of("a"), headers=bearer()).get_json()
 
     kept = {name: value for name, value in task.items() if name not in ("id", "created_at", "updated_at")}
     assert kept == dict.fromkeys(FIELDS[:12]) | {
@@ -117,7 +118,7 @@ def test_a_task_that_was_only_inserted_has_the_defaults(client: FlaskClient, eng
 def test_a_moment_written_with_an_offset_is_shown_in_utc(client: FlaskClient, engine: sa.Engine) -> None:
     insert(engine, "a", created_at="2023-10-27T12:00:00.5+02:00", started_at="2023-10-27 10:05:00")
 
-    task = client.get(status_of("a"), headers=bearer()).json
+    task = client.get(status_of("a"), headers=bearer()).get_json()
 
     assert dt.datetime.fromisoformat(task["created_at"]) == dt.datetime(2023, 10, 27, 10, 0, 0, 500_000, dt.UTC)
     assert dt.datetime.fromisoformat(task["started_at"]) == dt.datetime(2023, 10, 27, 10, 5, 0, 0, dt.UTC)
@@ -155,7 +156,7 @@ def test_any_legal_task_id_can_be_asked_for(client: FlaskClient, engine: sa.Engi
     response = client.get(status_of(task_id), headers=bearer())
 
     assert response.status_code == 200
-    assert response.json["task_id"] == task_id
+    assert response.get_json()["task_id"] == task_id
 
 
 @pytest.mark.parametrize(
@@ -191,8 +192,8 @@ def test_a_task_is_shown_to_its_owner_and_to_administrators_only(client: FlaskCl
     insert(engine, "a", 1, learning_path_id=7)
 
     for path in (status_of("a"), PATH + "7"):
-        assert client.get(path, headers=bearer(1)).json["task_id"] == "a"
-        assert client.get(path, headers=bearer(2, is_admin=True)).json["task_id"] == "a"
+        assert client.get(path, headers=bearer(1)).get_json()["task_id"] == "a"
+        assert client.get(path, headers=bearer(2, is_admin=True)).get_json()["task_id"] == "a"
         assert_problem(client.get(path, headers=bearer(2)), 403)
         assert_problem(client.get(path), 401)
 
@@ -209,7 +210,7 @@ def test_an_administrators_own_list_holds_only_their_own_tasks(client: FlaskClie
     insert(engine, "theirs", 1)
     insert(engine, "mine", 2)
 
-    tasks = client.get(MINE, headers=bearer(2, is_admin=True)).json
+    tasks = client.get(MINE, headers=bearer(2, is_admin=True)).get_json()
 
     assert [task["task_id"] for task in tasks] == ["mine"]
 
@@ -218,8 +219,8 @@ def test_the_largest_and_the_smallest_user_id_work(client: FlaskClient, engine: 
     for user in (0, BIGINT_MAX):
         insert(engine, f"of {user}", user)
 
-        assert client.get(status_of(f"of {user}"), headers=bearer(user)).json["user_id"] == user
-        assert len(client.get(MINE, headers=bearer(user)).json) == 1
+        assert client.get(status_of(f"of {user}"), headers=bearer(user)).get_json()["user_id"] == user
+        assert len(client.get(MINE, headers=bearer(user)).get_json()) == 1
 
 
 # The latest task of a learning path.
@@ -234,8 +235,8 @@ def test_the_latest_task_of_a_learning_path_is_the_one_created_last(client: Flas
 
     response = client.get(PATH + "7", headers=bearer())
 
-    assert response.json["task_id"] == "newest"
-    assert list(response.json) == FIELDS
+    assert response.get_json()["task_id"] == "newest"
+    assert list(response.get_json()) == FIELDS
     assert response.headers["ETag"] == f'W/"{row(engine, "newest")["revision"]}"'
 
 
@@ -244,8 +245,8 @@ def test_of_tasks_created_at_once_the_one_inserted_last_is_the_latest(client: Fl
         insert(engine, name, learning_path_id=7, created_at="2026-01-01T00:00:00Z")
     update(engine, "a", progress=50)
 
-    assert client.get(PATH + "7", headers=bearer()).json["task_id"] == "c"
-    assert [task["task_id"] for task in client.get(MINE, headers=bearer()).json] == ["c", "b", "a"]
+    assert client.get(PATH + "7", headers=bearer()).get_json()["task_id"] == "c"
+    assert [task["task_id"] for task in client.get(MINE, headers=bearer()).get_json()] == ["c", "b", "a"]
 
 
 def test_of_a_shared_learning_path_the_latest_decides_who_may_see_it(client: FlaskClient, engine: sa.Engine) -> None:
@@ -253,13 +254,13 @@ def test_of_a_shared_learning_path_the_latest_decides_who_may_see_it(client: Fla
     insert(engine, "theirs", 2, learning_path_id=7, created_at="2026-01-02T00:00:00Z")
 
     assert_problem(client.get(PATH + "7", headers=bearer(1)), 403)
-    assert client.get(PATH + "7", headers=bearer(2)).json["task_id"] == "theirs"
+    assert client.get(PATH + "7", headers=bearer(2)).get_json()["task_id"] == "theirs"
 
 
 def test_the_largest_learning_path_id_works(client: FlaskClient, engine: sa.Engine) -> None:
     insert(engine, "a", learning_path_id=BIGINT_MAX)
 
-    assert client.get(f"{PATH}{BIGINT_MAX}", headers=bearer()).json["learning_path_id"] == BIGINT_MAX
+    assert client.get(f"{PATH}{BIGINT_MAX}", headers=bearer()).get_json()["learning_path_id"] == BIGINT_MAX
 
 
 # The caller's tasks.
@@ -285,7 +286,7 @@ def insert_many(engine: sa.Engine, count: int, user: int = 1) -> list[str]:
 
 def names(response: TestResponse) -> list[str]:
     assert response.status_code == 200, response.text
-    return [task["task_id"] for task in response.json]
+    return [task["task_id"] for task in response.get_json()]
 
 
 def links(response: TestResponse) -> dict[str, str]:
@@ -308,7 +309,7 @@ def test_the_list_is_twenty_tasks_newest_first(client: FlaskClient, engine: sa.E
     response = client.get(MINE, headers=bearer())
 
     assert names(response) == newest_first[:20]
-    assert all(list(task) == FIELDS for task in response.json)
+    assert all(list(task) == FIELDS for task in response.get_json())
     assert response.headers["Cache-Control"] == "private, no-cache"
     assert response.headers["Vary"] == "Authorization, Cookie"
 
@@ -359,17 +360,18 @@ def test_following_the_links_walks_every_page_there_and_back(
     client: FlaskClient, engine: sa.Engine, limit: int
 ) -> None:
     newest_first = insert_many(engine, 20)
-    url, there, back = f"{MINE}?limit={limit}", [], []
+    there, back = [], []
 
-    while url:
-        response = client.get(url, headers=bearer())
+    following: str | None = f"{MINE}?limit={limit}"
+    while following:
+        response = client.get(following, headers=bearer())
         there.append(names(response))
-        url, last = links(response).get("next"), url
-    url = last
-    while url:
-        response = client.get(url, headers=bearer())
+        following, last = links(response).get("next"), following
+    preceding: str | None = last
+    while preceding:
+        response = client.get(preceding, headers=bearer())
         back.append(names(response))
-        url = links(response).get("prev")
+        preceding = links(response).get("prev")
 
     assert [name for page in there for name in page] == newest_first
     assert back == there[::-1]

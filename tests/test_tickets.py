@@ -31,7 +31,8 @@ def bearer(user: int = 1, **claims: Any) -> dict[str, str]:
 def get_ticket(client: FlaskClient, path: str = TASK, user: int = 1, **claims: Any) -> str:
     response = client.post(path, headers=bearer(user, **claims))
     assert response.status_code == 201, response.text
-    return parse_qs(urlsplit(response.json["url"]).query)["ticket"][0]
+    url: str = response.get_json()["url"]
+    return parse_qs(urlsplit(url).query)["ticket"][0]
 
 
 def assert_refused(response: TestResponse, status: int = 401) -> None:
@@ -56,11 +57,11 @@ def test_a_ticket_comes_as_a_url_that_is_created(client: FlaskClient, path: str)
     response = client.post(path, headers=bearer())
 
     assert (response.status_code, response.content_type) == (201, "application/json")
-    assert list(response.json) == ["url", "expires_at"]
-    assert response.json["url"] == response.headers["Location"]
-    assert re.fullmatch(re.escape(path) + r"\?ticket=[A-Za-z0-9_.-]{20,}", response.json["url"])
+    assert list(response.get_json()) == ["url", "expires_at"]
+    assert response.get_json()["url"] == response.headers["Location"]
+    assert re.fullmatch(re.escape(path) + r"\?ticket=[A-Za-z0-9_.-]{20,}", response.get_json()["url"])
     assert response.headers["Cache-Control"] == "no-store"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", response.json["expires_at"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", response.get_json()["expires_at"])
 
 
 @pytest.mark.usefixtures("final_task")
@@ -70,7 +71,7 @@ def test_a_ticket_never_outlives_its_token(client: FlaskClient, seconds: int) ->
 
     response = client.post(TASK, headers=bearer(exp=expires))
 
-    told = dt.datetime.fromisoformat(response.json["expires_at"]).timestamp()
+    told = dt.datetime.fromisoformat(response.get_json()["expires_at"]).timestamp()
     assert time.time() + min(seconds - 5, 60) < told <= expires
     assert told < time.time() + 24 * 3600
 
@@ -86,7 +87,7 @@ def test_whoever_may_not_see_the_task_gets_no_ticket(client: FlaskClient) -> Non
 def test_the_url_opens_a_task_with_any_legal_id(client: FlaskClient, engine: sa.Engine, task_id: str) -> None:
     insert(engine, task_id, status="completed")
 
-    url = client.post(f"/api/tasks/{quote(task_id, safe='')}/events", headers=bearer()).json["url"]
+    url = client.post(f"/api/tasks/{quote(task_id, safe='')}/events", headers=bearer()).get_json()["url"]
 
     assert url.isascii()
     assert client.get(url).text.startswith("id: ")
@@ -168,7 +169,7 @@ def test_a_ticket_of_a_deleted_task_is_a_404(client: FlaskClient, engine: sa.Eng
 def test_a_ticket_opens_nothing_from_the_moment_it_expires(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, lifetime: int
 ) -> None:
-    answer = client.post(TASK, headers=bearer(exp=int(time.time()) + lifetime)).json
+    answer = client.post(TASK, headers=bearer(exp=int(time.time()) + lifetime)).get_json()
     expires = dt.datetime.fromisoformat(answer["expires_at"]).timestamp()
 
     monkeypatch.setattr(time, "time", lambda: expires - 1)

@@ -226,7 +226,8 @@ def test_a_loop_is_in_the_row(kind: str, progress: Progress, engine: sa.Engine) 
 
 def test_an_empty_loop_is_in_the_row(progress: Progress, engine: sa.Engine) -> None:
     with progress.task(user_id=1) as task:
-        for _item in task.track([]):
+        nothing: list[None] = []
+        for _item in task.track(nothing):
             pytest.fail("there is no item")
 
     assert counted(engine, task) == (0, 0)
@@ -433,7 +434,7 @@ def test_an_error_of_the_iterable_comes_out_unchanged(progress: Progress, engine
 
 def test_what_cannot_be_iterated_is_refused_at_the_call(task: Task) -> None:
     with pytest.raises(TypeError):
-        task.track(5)  # type: ignore[type-var]
+        task.track(5)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("total", [-1, True, "5", 1.5, 2**63])

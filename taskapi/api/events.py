@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request, url_for
@@ -63,13 +64,13 @@ def task_ticket(task_id: str) -> Response:
     """A ticket for the task's stream."""
     identity = current_identity()
     visible_task(task_id, identity)
-    return _created(url_for(".task_events", task_id=task_id), task_id, identity)
+    return _created(identity, task_id, ".task_events", task_id=task_id)
 
 
 @bp.post("/users/me/events")
 def my_ticket() -> Response:
     """A ticket for the stream of all of the caller's tasks."""
-    return _created(url_for(".my_events"), ALL_TASKS, current_identity())
+    return _created(current_identity(), ALL_TASKS, ".my_events")
 
 
 def _cursor() -> int | None:
@@ -117,9 +118,9 @@ def _streamed(stream: Stream) -> Response:
     return Response(stream, headers=HEADERS, content_type=sse.CONTENT_TYPE)  # type: ignore[arg-type]
 
 
-def _created(path: str, stream: str, identity: Identity) -> Response:
+def _created(identity: Identity, stream: str, endpoint: str, **names: Any) -> Response:
     ticket = tickets.issue(current().ticket_key, stream, identity)
-    url = f"{path}?ticket={ticket.text}"
+    url = url_for(endpoint, **names, ticket=ticket.text)
     expires_at = dt.datetime.fromtimestamp(int(ticket.expires_at), dt.UTC)
     body = orjson.dumps({"url": url, "expires_at": expires_at}, option=orjson.OPT_UTC_Z)
     headers = {"Location": url, "Cache-Control": "no-store"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from .. import metrics as counts
+from .. import prometheus
 
 bp = Blueprint("metrics", __name__)
 
@@ -12,4 +12,4 @@ bp = Blueprint("metrics", __name__)
 @bp.get("/metrics")
 def metrics() -> Response:
     """The counts of all worker processes."""
-    return Response(counts.exposition(), content_type=counts.CONTENT_TYPE)
+    return Response(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)

@@ -42,6 +42,7 @@ def _asked_for_news(task: Snapshot, identity: Identity, wait: int) -> bool | Non
     """Wait for news of a task that the client has; whether it is to be read again, None where waiting is refused."""
     if task.status.is_final or not _client_has(task):
         return False
+    current().hand_back()
     waited = current().broadcaster.wait_for_news(request.environ, task, identity.user_id, wait)
     return True if waited else None
 

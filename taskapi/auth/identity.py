@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
-from ..database.models import Snapshot
+from ..database.models import BIGINT_MAX, Snapshot
+
+_USER_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 class Identity(NamedTuple):
@@ -18,6 +21,14 @@ class Identity(NamedTuple):
     user_id: int
     is_admin: bool = False
     expires_at: float | None = None
+
+
+def user_id(value: Any) -> int:
+    """A user id: an integer, or one written as a text. Raises `ValueError` for anything else."""
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str) or not _USER_ID.fullmatch(text) or int(text) > BIGINT_MAX:
+        raise ValueError(f"a user id must be an integer of at most 64 bits, not {value!r}")
+    return int(text)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,17 +11,14 @@ from flask_jwt_extended import JWTManager, get_jwt_identity, get_jwt_request_loc
 from flask_jwt_extended.exceptions import InvalidHeaderError, JWTExtendedException, NoAuthorizationError
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
-from ..database.models import BIGINT_MAX
 from ..errors import UnauthorizedError, invalid_token
-from .identity import Identity
+from .identity import Identity, user_id
 from .tickets import has_bearer
 
 # How many tokens are remembered; of about one kilobyte each.
 REMEMBERED = 4096
 # 9999-12-31T23:59:59Z, the last moment that RFC 3339 can write.
 LAST_MOMENT = 253_402_300_799
-
-_USER_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 
 Claims = Mapping[str, Any]
 
@@ -127,8 +123,7 @@ class OwnManager(JWTManager):
 
 
 def _user_id(subject: Any) -> int:
-    """A `sub` that is an integer, or one written as a string."""
-    text = str(subject) if type(subject) is int else subject
-    if not isinstance(text, str) or not _USER_ID.fullmatch(text) or int(text) > BIGINT_MAX:
-        raise invalid_token("The token does not name a user.")
-    return int(text)
+    try:
+        return user_id(subject)
+    except ValueError:
+        raise invalid_token("The token does not name a user.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
+from ..extras import MissingExtraError
 from ..state import current
 
 MIGRATION = '''"""The tables of taskapi, version {version}."""
@@ -38,12 +40,13 @@ group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
 @group.command()
 def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
-    store = current().store
     try:
-        schema.upgrade_tables(store.engine)
+        store = current().store
+        is_ours = current().background.owns_schema and not schema.is_an_applications(store.engine)
+        (schema.upgrade if is_ours else schema.upgrade_beside)(store.engine)
     except SQLAlchemyError as error:
         raise click.ClickException(store.explain(error)) from None
-    except RuntimeError as error:
+    except (RuntimeError, MissingExtraError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"The tables of taskapi are at version {schema.VERSION}.")
 
@@ -55,12 +58,15 @@ def migration(message: str) -> None:
     if "migrate" not in current_app.extensions:
         raise click.ClickException("This application has no Flask-Migrate: `flask taskapi upgrade` does it.")
     from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
 
-    script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
+    try:
+        script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
+        head = script.get_current_head()
+    except CommandError as error:  # no `flask db init` yet, or several heads
+        raise click.ClickException(str(error)) from None
     revision = secrets.token_hex(6)
-    text = MIGRATION.format(
-        version=schema.VERSION, before=0, revision=revision, down_revision=script.get_current_head()
-    )
-    path = Path(script.versions) / f"{revision}_{message.replace(' ', '_')}.py"
+    text = MIGRATION.format(version=schema.VERSION, before=0, revision=revision, down_revision=head)
+    path = Path(script.versions) / f"{revision}_{'_'.join(re.findall('[a-z0-9]+', message.lower()))}.py"
     path.write_text(text)
     click.echo(f"{path}: `flask db upgrade` brings the tables.")

@@ -13,8 +13,11 @@ DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Sqlite(), 
 
 
 def dialect_of(url: URL) -> Dialect:
-    """Which of the two databases a URL names. Raises `KeyError` for any other."""
-    return DIALECTS[url.get_backend_name()]
+    """Which of the two databases a URL names. Raises `ValueError` for any other."""
+    name = url.get_backend_name()
+    if name not in DIALECTS:
+        raise ValueError(f"taskapi works on SQLite and PostgreSQL, and not on {name}")
+    return DIALECTS[name]
 
 
 def own_url(url: URL) -> URL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import URL, Engine
@@ -21,6 +21,8 @@ class Dialect(ABC):
     # Whether the database is a file of this machine, which the server and the helper make and bring up to date.
     is_embedded: bool
     statements: Statements
+    # What follows an upgrade to the tables that tell their own version.
+    after_upgrade: tuple[str, ...] = ()
 
     @abstractmethod
     def engine_options(self, url: URL) -> dict[str, Any]:
@@ -39,12 +41,20 @@ class Dialect(ABC):
         """Whether a connection of `open_reader` still leads to the database that others see."""
 
     @abstractmethod
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Whether an application's connection still is in a transaction after it has released a savepoint."""
+
+    @abstractmethod
     def statement_for_driver(self, statement: str) -> str:
         """A statement whose parameters are written `:name`, as the driver wants them."""
 
     @abstractmethod
     def list_parameter(self, numbers: Iterable[int]) -> Any:
         """A list of numbers as one parameter."""
+
+    @abstractmethod
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """The parameters of the statement `news`, of tasks given as `{id: revision}`."""
 
     @abstractmethod
     def is_missing_table(self, error: SQLAlchemyError) -> bool:
@@ -55,5 +65,9 @@ class Dialect(ABC):
         """What went wrong where, in a sentence for the operator: without statements, values of rows or passwords."""
 
     @abstractmethod
+    def make_file(self, url: URL) -> None:
+        """Make an embedded database's file, if there is none. Raises `SQLAlchemyError`."""
+
+    @abstractmethod
     def prepare_file(self, url: URL) -> None:
-        """Make an embedded database's file, if there is none; nothing else does. Raises `SQLAlchemyError`."""
+        """The same for one that is ours alone, as we want it. Nothing else makes a file."""

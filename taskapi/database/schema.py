@@ -10,12 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .connections import dialect_of
+from .connections import DIALECTS, dialect_of
 from .store import Store
 
 VERSION = 2
 VERSIONS = Path(__file__).with_name("versions")
 ENCODING = "UTF8"
+# Since version 2 the tables themselves tell which version they have.
+SELF_TOLD = 2
+# Alembic's account, which is there only while a command of the standalone service's `flask db` runs.
+ACCOUNT = "user_tasks_alembic"
+# Where version 1's was, and where Alembic has it by itself: beside an application's tables it is the application's.
+USUAL_ACCOUNT = "alembic_version"
 OUTDATED = "The database's schema is not up to date: run `flask db upgrade`."
 TABLES = frozenset({"user_tasks", "user_tasks_schema", "user_tasks_revision", "user_tasks_deleted"})
 
@@ -58,25 +64,35 @@ def version_of(connection: Connection) -> int:
 def upgrade_to(op: Operations, version: int, found: int | None = None) -> None:
     """Bring the tables up to a version, step by step from the one that is found there (or is told).
 
-    Raises `RuntimeError` for a database that does not take every text.
+    Raises `RuntimeError` for a database that does not take every text, and where there is none to look at.
     """
     _check(version)
     if found is None:
-        _insist_on_utf_8(op.get_bind())
-        found = version_of(op.get_bind())
+        _insist_on_utf_8(_connection(op))
+        found = version_of(_connection(op))
     _run(op, [f"{step}_up" for step in range(found + 1, version + 1)])
+    if found < SELF_TOLD <= version:
+        for statement in DIALECTS[op.get_bind().dialect.name].after_upgrade:
+            op.execute(statement)
 
 
 def downgrade_to(op: Operations, version: int, found: int | None = None) -> None:
-    """Bring the tables back to a version; 0 leaves nothing of them."""
+    """Bring the tables back to a version; 0 leaves nothing of them. Raises `RuntimeError` like `upgrade_to`."""
     _check(version)
-    found = version_of(op.get_bind()) if found is None else found
+    found = version_of(_connection(op)) if found is None else found
     _run(op, [f"{step}_down" for step in range(found, version, -1)])
 
 
 def _check(version: int) -> None:
     if not 0 <= version <= VERSION:
         raise ValueError(f"This taskapi knows versions 0 to {VERSION} of its tables, not {version}.")
+
+
+def _connection(op: Operations) -> Connection:
+    bind = op.get_bind()
+    if isinstance(bind, Connection):
+        return bind
+    raise RuntimeError(f"Without a database nobody can tell which version its tables have. The SQL is in {VERSIONS}.")
 
 
 def _insist_on_utf_8(connection: Connection) -> None:
@@ -95,13 +111,32 @@ def _run(op: Operations, steps: Iterable[str]) -> None:
 def upgrade(engine: Engine) -> None:
     """Bring a database of our own up to date; several processes may do it at once. Makes an embedded one's file."""
     dialect_of(engine.url).prepare_file(engine.url)
-    upgrade_tables(engine)
-
-
-def upgrade_tables(engine: Engine) -> None:
-    """Bring the tables up to date."""
     with engine.begin() as connection:
         upgrade_to(Direct(connection), VERSION)
+        settle(connection)
+
+
+def upgrade_beside(engine: Engine) -> None:
+    """The same for a database that is an application's: only our tables change."""
+    dialect_of(engine.url).make_file(engine.url)
+    with engine.begin() as connection:
+        upgrade_to(Direct(connection), VERSION)
+
+
+def settle(connection: Connection) -> None:
+    """Leave no account of Alembic's in a database of our own, or the one that version 1 looks for."""
+    connection.execute(sa.text(f"DROP TABLE IF EXISTS {ACCOUNT}"))
+    if not _is_an_applications(connection):
+        found = version_of(connection)
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS {USUAL_ACCOUNT}"))
+        if 0 < found < SELF_TOLD:
+            connection.execute(sa.text(f"CREATE TABLE {USUAL_ACCOUNT} (version_num varchar(32) NOT NULL PRIMARY KEY)"))
+            connection.execute(sa.text(f"INSERT INTO {USUAL_ACCOUNT} VALUES ('{revision_of(found)}')"))
+
+
+def revision_of(version: int) -> str:
+    """What the standalone service's migrations call a version."""
+    return f"{version:04}" if version else "base"
 
 
 def upgrade_embedded(store: Store) -> None:
@@ -109,14 +144,26 @@ def upgrade_embedded(store: Store) -> None:
 
     An application's own database is left alone: its tables are that one's to make.
     """
-    if store.dialect.is_embedded and trouble(store) and not _is_an_applications(store.engine):
+    if store.dialect.is_embedded and trouble(store) and not is_an_applications(store.engine):
         upgrade(store.engine)
 
 
-def _is_an_applications(engine: Engine) -> bool:
+def is_an_applications(engine: Engine) -> bool:
+    """Whether an embedded database has more than our tables."""
     if not Path(str(engine.url.database)).exists():
         return False
-    return not set(sa.inspect(engine).get_table_names()) <= {*TABLES, "alembic_version"}
+    with engine.connect() as connection:
+        return _is_an_applications(connection)
+
+
+def _is_an_applications(connection: Connection) -> bool:
+    inspector = sa.inspect(connection)
+    if not set(inspector.get_table_names()) <= {*TABLES, ACCOUNT, USUAL_ACCOUNT}:
+        return True
+    if not inspector.has_table(USUAL_ACCOUNT):
+        return False
+    revisions = connection.scalars(sa.text(f"SELECT version_num FROM {USUAL_ACCOUNT}"))
+    return not set(revisions) <= {revision_of(version) for version in range(1, VERSION + 1)}
 
 
 class Trouble(NamedTuple):

@@ -36,8 +36,12 @@ CHANGED_SINCE = """
     ORDER BY revision"""
 
 STATEMENTS = Statements(
-    by_ids=f"""
-        SELECT {SNAPSHOT} FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY revision""",
+    news=f"""
+        SELECT {SNAPSHOT}, known_id
+        FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))
+        LEFT JOIN user_tasks ON id = known_id
+        WHERE revision IS NOT known_revision
+        ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
     keys_of_users="""
@@ -149,6 +153,10 @@ class Sqlite(Dialect):
         """Whether its file is neither gone nor replaced."""
         return connection.is_current
 
+    def is_in_transaction(self, connection: sqlite3.Connection) -> bool:
+        """Not if the savepoint had begun it: Python's driver sends BEGIN before a write, and before nothing else."""
+        return connection.in_transaction
+
     def statement_for_driver(self, statement: str) -> str:
         """As it is."""
         return statement
@@ -157,14 +165,26 @@ class Sqlite(Dialect):
         """As JSON."""
         return orjson.dumps(list(numbers)).decode()
 
-    def prepare_file(self, url: URL) -> None:
-        """Make the file if there is none, with a write-ahead log: readers and a writer do not wait for each other."""
+    def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"known": orjson.dumps(known, option=orjson.OPT_NON_STR_KEYS).decode()}
+
+    def make_file(self, url: URL) -> None:
+        """An empty one, to which whoever writes first gives its settings."""
         path = Path(str(url.database))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(path, timeout=READ_LOCK_TIMEOUT)) as connection:
+            path.touch()
+        except OSError as error:
+            raise OperationalError("making the file", None, error) from None
+
+    def prepare_file(self, url: URL) -> None:
+        """With a write-ahead log: readers and a writer do not wait for each other."""
+        self.make_file(url)
+        try:
+            with contextlib.closing(sqlite3.connect(str(url.database), timeout=READ_LOCK_TIMEOUT)) as connection:
                 _patiently(connection.execute, "PRAGMA journal_mode = WAL")
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise OperationalError("making the file", None, error) from None
 
     def is_missing_table(self, error: SQLAlchemyError) -> bool:

@@ -52,7 +52,8 @@ class Statements:
         ) AS newest
         WHERE status IN ('completed', 'failed', 'timeout') AND revision > :revision"""
 
-    by_ids: str
+    # Of tasks whose revisions are known, those that have another one, and, without a row, those that are gone.
+    news: str
 
     keys_of_ids: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
-from .models import Snapshot, TaskStatus
+from .models import ID, Snapshot, TaskStatus
 from .reader import Reader
 from .sqlite import MemoryReader
 
@@ -147,9 +147,11 @@ class Store:
 
     # What the feed asks for.
 
-    def by_ids(self, ids: Iterable[int]) -> list[Snapshot]:
-        """These tasks, oldest change first; one that was deleted is missing."""
-        return self._snapshots(self._sql.by_ids, ids=self._list(ids))
+    def news(self, known: Mapping[int, int]) -> tuple[list[Snapshot], list[int]]:
+        """Of tasks, given as `{id: revision}`: those with another revision, oldest change first; those deleted."""
+        rows = self.reader.rows(self._sql.news, self.dialect.known_parameters(known))
+        found = [Snapshot.of(row) for row in rows if row[ID] is not None]
+        return found, [row[-1] for row in rows if row[ID] is None]
 
     def keys_of_ids(self, ids: Iterable[int]) -> list[Key]:
         """The keys of these tasks; one that was deleted is missing."""

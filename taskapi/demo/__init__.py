@@ -98,7 +98,7 @@ def _choose_port(wanted: int | None) -> int:
 
 
 def _start(children: Children, url: str, folder: Path) -> None:
-    server = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "wsgi:app"]
+    server = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "taskapi.wsgi:app"]
     server += ["-b", url.removeprefix("http://"), "--graceful-timeout", str(GRACEFUL_SECONDS)]
     worker = [sys.executable, "-m", "taskapi.demo.worker", str(folder / "decks")]
     children.start("server", server, ROOT, folder / "demo-server.log")

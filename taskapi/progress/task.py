@@ -147,7 +147,7 @@ class Task:
     def _follow(self, loop: Loop[T], expected: int | None) -> Iterator[Iterator[T]]:
         loop = self._begin(loop, expected)
         try:
-            yield from loop.parts()
+            yield from self._writer.follow(self._ledger, loop.parts())
         finally:
             self._end(loop)
         self._ledger.check_open()

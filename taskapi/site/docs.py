@@ -20,4 +20,4 @@ bp = Blueprint(
 @bp.get("/docs")
 def docs() -> Response:
     """The reference; requests can be tried out with a token."""
-    return rendered("docs.html")
+    return rendered("taskapi/docs.html")

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +32,9 @@ BATCH = 500
 KEYS_BATCH = 5_000
 # A cursor may be ahead of the database's clock by as much: after a failover another machine's clock counts.
 CLOCK_STEP = MICROSECONDS
+# What an end waits for servers' threads that have a `bye` to write.
+BYE_SECONDS = 1.0
+LOOK_SECONDS = 0.01
 # How many requests a process holds at a time: each costs a greenlet, of which gunicorn allows a thousand.
 MAX_WAITS = 250
 
@@ -48,7 +51,8 @@ class Broadcaster:
         self._lock = threading.Lock()
         self._started = False
         self._poller: Poller | None = None
-        self._changed: set[int] = set()
+        self._bodies: set[Stream] = set()  # that a server's thread or greenlet has yet to write to the end
+        self._changed: dict[int, int] = {}  # of tasks to be read again, id and user
         self._missing: set[int] = set()
         self._gap = self._failed = False
         self._wake = threading.Event()
@@ -80,11 +84,16 @@ class Broadcaster:
             self._poller = self._poller or Poller()
             stream, most = SocketStream(environ, self._poller, self._hub.leave, terms), sys.maxsize
         else:
-            stream, most = QueueStream(self._hub.leave, terms), capacity(environ, self._max_thread_streams)
-        return self._hub.admit(stream, most) or stream
+            stream, most = QueueStream(environ, self.leave, terms), capacity(environ, self._max_thread_streams)
+        if refusal := self._hub.admit(stream, most):
+            return refusal
+        if isinstance(stream, QueueStream):
+            self._bodies.add(stream)
+        return stream
 
     def leave(self, stream: Stream) -> None:
         """Forget a stream, and give back its place."""
+        self._bodies.discard(stream)
         self._hub.leave(stream)
 
     def deadline(self, seconds: float) -> float:
@@ -94,7 +103,8 @@ class Broadcaster:
     def follow_task(self, stream: Stream, task: Snapshot) -> None:
         """Let a stream follow a task whose row was just read."""
         self.start()
-        self._read_soon({task.id} if self._hub.follow_task(task, stream) else set())
+        self._read_soon({task.id: task.user_id} if self._hub.follow_task(task, stream) else {})
+        self._say_bye_to_the_late()
 
     def follow_user(self, stream: Stream, user_id: int, cursor: int | None) -> None:
         """Let a stream follow all of a user's tasks, from those that are not final.
@@ -113,6 +123,7 @@ class Broadcaster:
             tasks += self._store.ended_since(user_id, max(0, cursor - LATE_COMMIT))
         if not self._hub.introduce(stream, sorted(tasks, key=lambda task: task.revision), is_cut=is_cut):
             self.gap()
+        self._say_bye_to_the_late()
 
     def wait_for_news(self, environ: dict[str, Any], task: Snapshot, user_id: int, seconds: float) -> bool:
         """Wait until a task differs from this snapshot, or so many seconds; holds no connection meanwhile.
@@ -131,8 +142,19 @@ class Broadcaster:
         return True
 
     def close(self) -> None:
-        """Say bye to all: the process is about to stop."""
+        """Say bye to all, since the process is about to stop; again does no harm.
+
+        It is written when this returns, or the client does not take it.
+        """
         self._hub.close("shutdown")
+        deadline = time.monotonic() + BYE_SECONDS
+        while self._bodies and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _say_bye_to_the_late(self) -> None:
+        """Whoever had a place when all were said bye, but followed nothing yet, was not among them."""
+        if self._hub.closing is not None:
+            self._hub.close(self._hub.closing)
 
     # What the feed says.
 
@@ -146,14 +168,14 @@ class Broadcaster:
         self._gap = True
         self._wake.set()
 
-    def _read_soon(self, changed: set[int]) -> None:
+    def _read_soon(self, changed: Mapping[int, int]) -> None:
         with self._lock:
             self._changed |= changed
         self._wake.set()
 
-    def _take_changed(self) -> set[int]:
+    def _take_changed(self) -> dict[int, int]:
         with self._lock:
-            changed, self._changed = self._changed, set()
+            changed, self._changed = self._changed, {}
         return changed
 
     # The loop.
@@ -197,20 +219,20 @@ class Broadcaster:
         changed = self._take_changed()
         try:
             while changed:
-                batch = set(itertools.islice(changed, BATCH))
+                batch = dict(itertools.islice(changed.items(), BATCH))
                 self._publish(batch)
-                changed -= batch
+                for task_id in batch:
+                    del changed[task_id]
         except SQLAlchemyError:
             self._read_soon(changed)
             raise
 
-    def _publish(self, ids: set[int]) -> None:
+    def _publish(self, keys: Mapping[int, int]) -> None:
         started = time.monotonic()
-        tasks = self._store.by_ids(ids)
-        for task in tasks:
-            if not self._hub.publish(task):
-                self.gap()  # read before a newer one was published, or it went back: the sweep can tell
-        for task_id in ids - {task.id for task in tasks}:
+        tasks, gone = self._store.news(self._hub.known(keys))
+        if not self._hub.publish(tasks):
+            self.gap()  # read before a newer one was published, or it went back: the sweep can tell
+        for task_id in gone:
             self._hub.gone(task_id)
         metrics.feed_lag.set(time.monotonic() - started)
 
@@ -238,18 +260,18 @@ class Broadcaster:
         self._hub.disown({task: key.user_id for task, key in found.items()})
         went_back = {task for task, key in found.items() if key.revision < known[task]}
         self._hub.start_over(went_back)
-        changed = {task for task, key in found.items() if key.revision != known[task]}
+        changed = {task: key.user_id for task, key in found.items() if key.revision != known[task]}
         users = self._hub.users()
         keys = self._store.keys_of_users(users, now - elapsed - LATE_COMMIT) if users else []
-        changed |= {key.id for key in keys if self._hub.is_news(*key)}
+        changed |= {key.id: key.user_id for key in keys if self._hub.is_news(*key)}
         if went_back:
             changed |= self._back_in_life(users)
         self._hub.forget_ended(now - elapsed - 2 * LATE_COMMIT)
         self._read_soon(changed)
 
-    def _back_in_life(self, users: Iterable[int]) -> set[int]:
+    def _back_in_life(self, users: Iterable[int]) -> dict[int, int]:
         """After a restore: tasks that had ended, or were unknown here, may be active again."""
-        active = {task.id for user in users for task in self._store.active_of(user)}
+        active = {task.id: task.user_id for user in users for task in self._store.active_of(user)}
         self._hub.start_over(active)
         return active
 

@@ -168,9 +168,20 @@ class UserTopic(Topic):
         self.active.pop(task_id, None)
         self.ended.pop(task_id, None)
 
+    def frame(self, task: Snapshot) -> Frame:
+        """Remember a snapshot, and make its frame."""
+        self.remember(task)
+        # Ids of one connection ascend, even where a slow transaction committed a lower revision late.
+        self.last_id = max(self.last_id, task.revision)
+        return Frame.of(sse.snapshot(self.last_id, task.json))
+
     def is_history(self, task: Snapshot) -> bool:
         """Whether a task ended long before anybody followed it here."""
         return task.status.is_final and task.revision <= self.began - LATE_COMMIT
+
+
+# What is to be given to a topic's streams.
+Delivery = tuple[Topic, Snapshot, Frame]
 
 
 def ending(snapshot: Snapshot) -> Frame:
@@ -204,6 +215,7 @@ class Hub:
         self._users: dict[int, UserTopic] = {}
         self._timers: list[tuple[float, int, Stream]] = []
         self._numbers = itertools.count()
+        self._frames = 0  # given, and not yet counted
         self.closing: str | None = None  # why nobody is let in any more
 
     def __len__(self) -> int:
@@ -266,7 +278,8 @@ class Hub:
                 topic = TaskTopic(task.id, self._tasks, task)
             self._join(topic, stream)
             if task.revision > topic.newest.revision:
-                self._publish(topic, task)
+                topic.newest, topic.has_stragglers = task, False
+                self._deliver(topic, task, ending(task))
                 return False
             topic.has_stragglers = topic.has_stragglers or task.revision != topic.newest.revision
             self._give(topic, [stream], task, ending(task))
@@ -306,10 +319,10 @@ class Hub:
             return True  # it has left
         known = topic.known(task.id)
         if known < task.revision:
-            self._tell_user(topic, task)
+            self._deliver(topic, task, topic.frame(task))
         elif known == task.revision:
             topic.last_id = max(topic.last_id, task.revision)
-            metrics.frames_sent.inc()
+            self._frames += 1
             stream.send(task.id, Frame.of(sse.snapshot(task.revision, task.json)))
         return known <= task.revision
 
@@ -322,10 +335,22 @@ class Hub:
 
     # What changed.
 
-    def followed(self, keys: Iterable[tuple[int, int]]) -> set[int]:
-        """Of changed tasks, given as `(id, user_id)`, the ids that somebody follows."""
+    def followed(self, keys: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Of changed tasks, given as `(id, user_id)`, those that somebody follows, as `{id: user_id}`."""
         with self._lock:
-            return {task for task, user in keys if task in self._tasks or user in self._users}
+            return {task: user for task, user in keys if task in self._tasks or user in self._users}
+
+    def known(self, keys: Mapping[int, int]) -> dict[int, int]:
+        """Of tasks, given as `{id: user_id}`, the revision that all their streams have; -1 where that is none."""
+        with self._lock:
+            return {task: self._known(task, user) for task, user in keys.items()}
+
+    def _known(self, task_id: int, user_id: int) -> int:
+        topic, user = self._tasks.get(task_id), self._users.get(user_id)
+        if topic is None:
+            return -1 if user is None else user.known(task_id)
+        revision = -1 if topic.has_stragglers else topic.newest.revision
+        return revision if user is None or user.known(task_id) == revision else -1
 
     def revisions(self) -> dict[int, int]:
         """Of every task that is not known to have ended, the revision that its streams have."""
@@ -352,23 +377,38 @@ class Hub:
             known = topic.known(task_id)
             return known != revision and not (topic.is_cut and known == -1 and revision <= topic.began)
 
-    def publish(self, task: Snapshot) -> bool:
-        """Give a snapshot to everybody who follows the task and does not have it.
+    def publish(self, tasks: Sequence[Snapshot]) -> bool:
+        """Give snapshots to everybody who follows their tasks and does not have them.
 
-        False if somebody was given a newer one before: either this was read a moment ago, or the row went back.
+        False if somebody was given a newer one before: either it was read a moment ago, or its row went back.
         """
-        with self._lock:
-            in_order = True
-            topic, user = self._tasks.get(task.id), self._users.get(task.user_id)
-            if topic is not None and self._keeps(topic, task):
-                in_order = task.revision >= topic.newest.revision
-                if task.revision > topic.newest.revision or (in_order and topic.has_stragglers):
-                    self._publish(topic, task)
-            if user is not None and (known := user.known(task.id)) != task.revision:
-                in_order = in_order and known < task.revision
-                if known < task.revision and not (known == -1 and user.is_history(task)):
-                    self._tell_user(user, task)
-            return in_order
+        in_order = True
+        for start in range(0, len(tasks), FRAMES_PER_TURN):
+            if start:
+                self._pause()
+            with self._lock:
+                deliveries: list[Delivery] = []
+                for task in tasks[start : start + FRAMES_PER_TURN]:
+                    in_order &= self._note(task, deliveries)
+                # All of them in one go: a client that is still awake is cheaper to write to.
+                for delivery in deliveries:
+                    self._deliver(*delivery)
+        return in_order
+
+    def _note(self, task: Snapshot, deliveries: list[Delivery]) -> bool:
+        """Note a snapshot in the topics to which it is news, and what is to be delivered; whether none was newer."""
+        in_order = True
+        topic, user = self._tasks.get(task.id), self._users.get(task.user_id)
+        if topic is not None and self._keeps(topic, task):
+            in_order = task.revision >= topic.newest.revision
+            if task.revision > topic.newest.revision or (in_order and topic.has_stragglers):
+                topic.newest, topic.has_stragglers = task, False
+                deliveries.append((topic, task, ending(task)))
+        if user is not None and (known := user.known(task.id)) != task.revision:
+            in_order = in_order and known < task.revision
+            if known < task.revision and not (known == -1 and user.is_history(task)):
+                deliveries.append((user, task, user.frame(task)))
+        return in_order
 
     def start_over(self, task_ids: Iterable[int]) -> None:
         """Forget what was sent of rows that went back: what is read of them next is news to everybody."""
@@ -406,16 +446,6 @@ class Hub:
                     self._finish(stream, task.id, None, "deleted")
         return bool(topic.streams)
 
-    def _publish(self, topic: TaskTopic, task: Snapshot) -> None:
-        topic.newest, topic.has_stragglers = task, False
-        self._deliver(topic, task, ending(task))
-
-    def _tell_user(self, topic: UserTopic, task: Snapshot) -> None:
-        topic.remember(task)
-        # Ids of one connection ascend, even where a slow transaction committed a lower revision late.
-        topic.last_id = max(topic.last_id, task.revision)
-        self._deliver(topic, task, Frame.of(sse.snapshot(topic.last_id, task.json)))
-
     def gone(self, task_id: int) -> None:
         """Close the streams of a task that was deleted; who comes back gets a 404."""
         with self._lock:
@@ -446,7 +476,7 @@ class Hub:
                 self._finish(stream, key, frame, "done")
             else:
                 stream.send(key, frame)
-        metrics.frames_sent.inc(given)
+        self._frames += given
 
     def _finish(self, stream: Stream, key: int, frame: Frame | None, reason: str) -> None:
         self.leave(stream, reason)
@@ -463,6 +493,8 @@ class Hub:
     def tick(self) -> float | None:
         """Do what is due by the clock; how many seconds until the next call is, or None while nothing is open."""
         with self._lock:
+            metrics.frames_sent.inc(self._frames)
+            self._frames = 0
             now = self.clock()
             while self._timers and self._timers[0][0] <= now + TICK_SECONDS:
                 _, _, stream = heapq.heappop(self._timers)

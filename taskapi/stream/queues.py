@@ -13,27 +13,29 @@ from .sse import KEEP_ALIVE, Frame
 
 Leave = Callable[..., None]
 
-# Of a server's threads, every so many-th may carry a stream: the host's views must always find one.
-THREADS_PER_STREAM = 4
+# Of the requests that a server answers at a time, every so many-th may be a stream, and as many may be held: the host's
+# views must always find a place.
+SHARE = 4
+# How often a thread that has nothing to write looks whether its client is still there.
+LOOK_SECONDS = 2.0
 
 
 def capacity(environ: dict[str, Any], wanted: int | None) -> int:
-    """How many streams the server of this request may carry at a time; `wanted`: what the settings say."""
-    if servers.is_cooperative():
-        return sys.maxsize
-    if wanted is not None:
+    """How many streams the server of this request may carry at a time; `wanted`: of threads, what the settings say."""
+    if wanted is not None and not servers.is_cooperative():
         return wanted
-    threads = servers.threads(environ)
-    return sys.maxsize if threads is None else threads // THREADS_PER_STREAM
+    most = servers.at_a_time(environ)
+    return sys.maxsize if most is None else most // SHARE
 
 
 class QueueStream(Stream):
     """A stream for any WSGI server: a thread or greenlet of the server's waits for frames and yields them."""
 
-    __slots__ = ("_changed", "_finished", "_leave", "_waiting")
+    __slots__ = ("_changed", "_environ", "_finished", "_leave", "_waiting")
 
-    def __init__(self, leave: Leave, terms: Terms) -> None:
+    def __init__(self, environ: dict[str, Any], leave: Leave, terms: Terms) -> None:
         super().__init__(terms)
+        self._environ = environ
         self._leave = leave
         self._changed = threading.Condition()
         self._waiting: dict[int, bytes] = {}
@@ -42,16 +44,27 @@ class QueueStream(Stream):
     def __iter__(self) -> Iterator[bytes]:
         """The response's body."""
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._finished)
-                    waiting, self._waiting = self._waiting, {}
-                    finished = self._finished
-                yield b"".join(waiting.values())
-                if finished:
-                    return
+            frames, finished = self._take()
+            # Headers leave with the first byte (PEP 3333), and a client is to know at once that it is served.
+            yield frames or KEEP_ALIVE.raw
+            while not finished:
+                self._wait()
+                frames, finished = self._take()
+                yield frames
         finally:
             self._leave(self)
+
+    def _wait(self) -> None:
+        """Wait for something to write, or for the client to leave: of a server's few threads none must wait in vain."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: self._waiting or self._finished, LOOK_SECONDS):
+                self._finished = servers.has_left(self._environ)
+
+    def _take(self) -> tuple[bytes, bool]:
+        """What waits to be written, and whether that is all."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, {}
+            return b"".join(waiting.values()), self._finished
 
     def close(self) -> None:
         """WSGI's `close`, also where the body was never iterated."""

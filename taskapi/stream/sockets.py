@@ -2,8 +2,8 @@
 
 Under gunicorn a stream leaves its greenlet once the response's headers are sent: the descriptor is detached from
 gunicorn's socket object, and from then on each frame is one `write` on a bare descriptor. What is left of a stream
-is a small object; its greenlet (22 kB) is gone. This leans on how gunicorn's gevent worker ends a request, which is
-why gunicorn is pinned, and a test notices.
+is a small object; its greenlet (22 kB) is gone. This leans on how gunicorn's gevent worker ends a request: a version
+that was not tried gets generators.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from .. import servers
 from .hub import Stream, Terms
 from .sse import LAST_CHUNK, Frame
 
@@ -45,7 +46,9 @@ Leave = Callable[..., None]
 def can_take_over(environ: dict[str, Any]) -> bool:
     """Whether this request came over a plain socket that gunicorn's gevent worker will let go of."""
     taken = environ.get("gunicorn.socket")
-    if taken is None or environ["SERVER_PROTOCOL"] not in ("HTTP/1.1", "HTTP/1.0"):
+    if taken is None or environ["SERVER_PROTOCOL"] not in ("HTTP/1.1", "HTTP/1.0") or not servers.is_cooperative():
+        return False
+    if not servers.is_known_gunicorn():
         return False
     from gevent.socket import socket as gevent_socket
 
@@ -141,12 +144,13 @@ class SocketStream(Stream):
         if environ is None:
             return  # dropped before the headers were sent: gunicorn closes its socket
         self._attach(environ["gunicorn.socket"])
-        # The way out of gunicorn's loop that closes only the emptied socket object, and logs at debug level.
-        raise BrokenPipeError(errno.EPIPE, "the stream has left gunicorn")
 
     def _attach(self, taken: socket.socket) -> None:
         set_options(taken)
         self.descriptor = taken.detach()
+        # gunicorn is left with a socket that was never connected: to end the body there is EPIPE, which it takes for a
+        # client that has left. Not raised here, since whoever watches the application's errors would be told of it.
+        taken.__init__()  # type: ignore[misc]
         self._poller.add(self)
         if not self._write_backlog():
             self._poller.want_to_write(self, True)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import costs, fanout, helper, nodes, polling, programs, scale, writes
+from . import costs, fanout, helper, nodes, own_tasks, polling, programs, scale, writes
 from .table import Row, markdown
 
 SIZES, QUICK_SIZES = (1000, 5000), (1000,)
@@ -23,6 +23,7 @@ def rows_of(quick: bool) -> dict[str, Callable[[int], Iterator[Row]]]:
     return {
         "fan-out": lambda number: fanout.fan_out(number, sizes),
         "delivery": lambda number: fanout.delivery(number, sizes),
+        "own-tasks": own_tasks.own_tasks,
         "one-bar": costs.one_bar,
         "idle": lambda number: costs.idle(number, sizes),
         "memory": lambda number: costs.memory(number, sizes),

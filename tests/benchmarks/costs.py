@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from . import programs
 from .fanout import Publisher, ours
@@ -41,7 +42,7 @@ def _opened_per_second() -> float:
 def memory(number: int, sizes: tuple[int, ...]) -> Iterator[Row]:
     """Kilobytes of process memory for each open stream."""
     for streams in sizes:
-        found = programs.rounds(number, {"ours": lambda streams=streams: _kilobytes(streams)})["ours"]
+        found = programs.rounds(number, {"ours": partial(_kilobytes, streams)})["ours"]
         yield Row(f"memory of a stream, {streams} open", "–", _value(found, " kB"), "under 1 kB")
 
 
@@ -61,9 +62,7 @@ def idle(number: int, sizes: tuple[int, ...]) -> Iterator[Row]:
     """Per cent of a core while nothing changes."""
     for kind, name in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL")):
         for streams, to_reach in ((0, "under 0.1 %"), (sizes[-1], "at most 0.5 %")):
-            found = programs.rounds(1, {"ours": lambda kind=kind, streams=streams: _idle_percent(kind, streams)})[
-                "ours"
-            ]
+            found = programs.rounds(1, {"ours": partial(_idle_percent, kind, streams)})["ours"]
             yield Row(f"CPU of an idle process, {streams} quiet streams, {name}", "–", _value(found, " %"), to_reach)
 
 
@@ -80,7 +79,7 @@ def _idle_percent(kind: str, streams: int) -> float:
 def one_bar(number: int) -> Iterator[Row]:
     """The median of the time from a commit to one client, while the task moves."""
     for kind, name, to_reach in (("sqlite", "SQLite", "5 ms"), ("postgresql", "PostgreSQL", "2 ms")):
-        found = programs.rounds(number, {"ours": lambda kind=kind: _milliseconds(kind)})["ours"]
+        found = programs.rounds(number, {"ours": partial(_milliseconds, kind)})["ours"]
         yield Row(f"p50 from commit to one client, {name}", "–", _value(found, " ms"), to_reach)
 
 

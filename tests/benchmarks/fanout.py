@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
@@ -84,8 +85,8 @@ def poster(port: int) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def nchan() -> Iterator[Contestant]:
-    """nginx with nchan."""
+def nchan_program() -> Iterator[Program]:
+    """nginx with nchan, running. Raises `Missing`."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if nginx is None:
         raise Missing("no nginx")
@@ -95,7 +96,14 @@ def nchan() -> Iterator[Contestant]:
     text = (HERE / "peers" / "nchan.conf").read_text().replace("FOLDER", str(home)).replace("PORT", str(port))
     (home / "nginx.conf").write_text(text)
     with contextlib.closing(Program(port, nginx, "-c", home / "nginx.conf", "-p", home)) as program:
-        publish = poster(port)
+        yield program
+
+
+@contextlib.contextmanager
+def nchan() -> Iterator[Contestant]:
+    """nginx with nchan, one channel."""
+    with nchan_program() as program:
+        publish = poster(program.port)
         publish()
         yield Contestant(program, "/stream", publish)
 
@@ -143,7 +151,7 @@ def pg_sse() -> Iterator[Contestant]:
         engine.dispose()
 
 
-def uvicorn(app: str, **variables: str) -> Program:
+def uvicorn(app: str, **variables: Any) -> Program:
     """A peer on uvicorn, with all that makes it fast."""
     port = programs.free_port()
     command = [programs.peers_python(), "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--port", port]
@@ -184,6 +192,11 @@ def open_and(measure: Callable[[Streams, Contestant], Any], contestant: Any, str
     """Open so many streams of a contestant, measure, and end it."""
     with contestant as running, contextlib.closing(first_frame(running, streams)) as opened:
         return measure(opened, running)
+
+
+def measured(measure: Callable[..., float], contestant: Callable[[], Any], streams: int, units: int = 1) -> float:
+    """The same for a contestant that is yet to begin; in so many units to one."""
+    return float(units * open_and(measure, contestant(), streams))
 
 
 def first_frame(running: Contestant, streams: int) -> Streams:
@@ -227,11 +240,8 @@ def fan_out(number: int, sizes: tuple[int, ...]) -> Iterator[Row]:
     for streams in sizes:
         found = programs.rounds(
             number,
-            {"ours": lambda streams=streams: open_and(rate(0.001), ours("sqlite"), streams)}
-            | {
-                name: lambda streams=streams, peer=peer, pause=pause: open_and(rate(pause), peer(), streams)
-                for name, (peer, _, pause) in PEERS.items()
-            },
+            {"ours": partial(measured, rate(0.001), partial(ours, "sqlite"), streams)}
+            | {name: partial(measured, rate(pause), peer, streams) for name, (peer, _, pause) in PEERS.items()},
         )
         for name, (_, to_reach, _) in PEERS.items():
             yield Row(
@@ -248,9 +258,9 @@ def delivery(number: int, sizes: tuple[int, ...]) -> Iterator[Row]:
         found = programs.rounds(
             number,
             {
-                "SQLite": lambda streams=streams: 1000 * open_and(lateness, ours("sqlite"), streams),
-                "PostgreSQL": lambda streams=streams: 1000 * open_and(lateness, ours("postgresql"), streams),
-                "floor": lambda streams=streams: 1000 * open_and(lateness, floor(10), streams),
+                "SQLite": partial(measured, lateness, partial(ours, "sqlite"), streams, 1000),
+                "PostgreSQL": partial(measured, lateness, partial(ours, "postgresql"), streams, 1000),
+                "floor": partial(measured, lateness, partial(floor, 10), streams, 1000),
             },
         )
         for kind in ("SQLite", "PostgreSQL"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -24,10 +25,10 @@ def nodes(number: int) -> Iterator[Row]:
     """No server, one, and four, each with a stream of every task that is written to."""
     try:
         yield Row("an idle node's cost for PostgreSQL", "–", _idle(), "stated")
-        bars = programs.rounds(number, {str(count): lambda count=count: _milliseconds(count) for count in (1, MANY)})
+        bars = programs.rounds(number, {str(count): partial(_milliseconds, count) for count in (1, MANY)})
         value = ratio(bars[str(MANY)], bars["1"], " ms")
         yield Row(f"p50 from commit to client, {MANY} nodes", "one node", value, "stated")
-        rates = programs.rounds(number, {str(count): lambda count=count: _commits(count) for count in (0, 1, MANY)})
+        rates = programs.rounds(number, {str(count): partial(_commits, count) for count in (0, 1, MANY)})
         for count in (1, MANY):
             value = ratio(rates[str(count)], rates["0"], " commits/s")
             yield Row(f"{WRITERS} writers, all tasks followed on {count} nodes", "no node", value, "stated")

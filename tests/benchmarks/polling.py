@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -71,13 +72,11 @@ def polling(number: int) -> Iterator[Row]:
                 contestants[f"ours {kind}"] = contestants[f"fastapi {kind}"] = cannot(reason)
                 continue
             server = running.enter_context(contextlib.closing(programs.taskapi(url)))
-            take_part(f"fastapi {kind}", lambda url=url: fastapi(url), STATUS, AUTHORIZATION)
-            contestants[f"ours {kind}"] = lambda server=server: per_second(server, STATUS, AUTHORIZATION)
+            take_part(f"fastapi {kind}", partial(fastapi, url), STATUS, AUTHORIZATION)
+            contestants[f"ours {kind}"] = partial(per_second, server, STATUS, AUTHORIZATION)
             if kind == "sqlite":
                 etag = f"If-None-Match: {_etag(url)}"
-                contestants["ours 304"] = lambda server=server, etag=etag: per_second(
-                    server, STATUS, AUTHORIZATION, etag
-                )
+                contestants["ours 304"] = partial(per_second, server, STATUS, AUTHORIZATION, etag)
         found = programs.rounds(number, contestants)
     polls = " for each second of CPU"
     for name, what, to_reach in (

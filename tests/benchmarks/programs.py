@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ import jwt
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from taskapi import schema
+from taskapi.database import connections, schema
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -230,21 +230,21 @@ def _postgresql() -> Iterator[str]:
 
 def open_engine(url: str) -> sa.Engine:
     """An engine as taskapi opens it."""
-    return open_engine(make_url(url.replace("postgresql://", "postgresql+psycopg://")))
+    return connections.open_engine(connections.own_url(make_url(url)))
 
 
 def insert_tasks(engine: sa.Engine, number: int) -> None:
     """Running tasks: t1, t2 and so on."""
-    insert = "INSERT INTO user_tasks (task_id, user_id, status) SELECT 't' || i, 1, 'running' "
+    insert = "INSERT INTO user_tasks (task_id, user_id, status) VALUES (:task_id, 1, 'running')"
     with engine.begin() as connection:
-        connection.execute(sa.text(insert + f"FROM generate_series(1, {number}) i"))
+        connection.execute(sa.text(insert), [{"task_id": f"t{i}"} for i in range(1, number + 1)])
 
 
 def taskapi(url: str, *arguments: str, **settings: Any) -> Program:
     """Our server, started as its users start it."""
     port = free_port()
     names = {"DATABASE_URL": url, "JWT_SECRET_KEY": KEY, "MAX_STREAMS_PER_USER": 10**6, "STREAM_MAX_AGE": 86_000}
-    variables = {f"TASKAPI_{name}": str(value) for name, value in {**names, **settings}.items()}
+    variables: dict[str, Any] = {f"TASKAPI_{name}": str(value) for name, value in {**names, **settings}.items()}
     return Program(
         port, sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "wsgi:app",
         "-b", f"127.0.0.1:{port}", "--backlog", "4096", *arguments, **variables,
@@ -256,7 +256,7 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def rounds(number: int, contestants: dict[str, Callable[[], float]]) -> dict[str, float | Missing]:
+def rounds(number: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, float | Missing]:
     """The medians of interleaved rounds; for who cannot take part, why."""
     seen: dict[str, list[float]] = {name: [] for name in contestants}
     missing: dict[str, Missing] = {}

@@ -18,9 +18,8 @@ class Row(NamedTuple):
 
 def ratio(ours: float | Missing, theirs: float | Missing, unit: str = "") -> str:
     """How many times theirs ours is, with both figures."""
-    for side in (ours, theirs):
-        if isinstance(side, Missing):
-            return f"left out: {side}"
+    if isinstance(ours, Missing) or isinstance(theirs, Missing):
+        return f"left out: {ours if isinstance(ours, Missing) else theirs}"
     if not theirs:
         return f"left out: it delivered nothing (ours: {figure(ours)}{unit})"
     return f"{ours / theirs:.2f} × ({figure(ours)} and {figure(theirs)}{unit})"

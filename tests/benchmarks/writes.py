@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -95,8 +96,8 @@ def _postgresql(url: str, number: int) -> Iterator[Row]:
         found = programs.rounds(
             number,
             {
-                "with": lambda writers=writers: commits(writers, "ENABLE"),
-                "without": lambda writers=writers: commits(writers, "DISABLE"),
+                "with": partial(commits, writers, "ENABLE"),
+                "without": partial(commits, writers, "DISABLE"),
             },
         )
         value = ratio(found["with"], found["without"], " commits/s")

@@ -4,21 +4,23 @@ $ python asyncio_worker.py 123 /usr/lib/python3  # with TASKAPI_DATABASE_URL set
 """
 
 import asyncio
+import contextlib
 import pathlib
 import sys
 import zlib
+from typing import Any
 
 from taskapi.progress import Progress, Task
 
 
 class InThread:
-    def __init__(self, block) -> None:
+    def __init__(self, block: contextlib.AbstractContextManager[Task]) -> None:
         self.block = block
 
     async def __aenter__(self) -> Task:
         return await asyncio.to_thread(self.block.__enter__)
 
-    async def __aexit__(self, *error: object) -> None:  # "failed" for an exception, a cancelled task's too
+    async def __aexit__(self, *error: Any) -> None:  # "failed" for an exception, a cancelled task's too
         await asyncio.to_thread(self.block.__exit__, *error)
 
 

@@ -5,6 +5,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy.exc import SQLAlchemyError
 
+from taskapi.database import schema
 from taskapi.database.connections import dialect_of, open_engine
 
 url = current_app.extensions["migrate"].db.engine.url
@@ -17,9 +18,18 @@ def migrate():
     with engine.connect() as connection:
         # One transaction around looking and changing: of several processes that start at once, the first
         # migrates and the others then find nothing to do. SQLite's DDL is transactional too.
-        context.configure(connection=connection, transactional_ddl=True, transaction_per_migration=False)
+        context.configure(
+            connection=connection,
+            transactional_ddl=True,
+            transaction_per_migration=False,
+            version_table=schema.ACCOUNT,
+        )
         with context.begin_transaction():
+            # The tables tell which version they have, whoever brought them there.
+            if found := schema.version_of(connection):
+                context.get_context().stamp(context.script, schema.revision_of(found))
             context.run_migrations()
+            schema.settle(connection)
 
 
 if context.is_offline_mode():

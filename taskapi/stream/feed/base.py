@@ -24,6 +24,24 @@ log = logging.getLogger("taskapi.stream.feed")
 RETRY_SECONDS = 1.0
 
 
+# Changes that follow each other within so many seconds are let gather for as long: many are told at little more than
+# the cost of one. A lone one is told at once.
+GATHER_SECONDS = 0.04
+
+
+class Pace:
+    """When to let changes gather."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def rest(self) -> None:
+        """Sleep, if something was told a moment ago, too; to be called when something was told."""
+        if time.monotonic() - self._last < GATHER_SECONDS:
+            time.sleep(GATHER_SECONDS)
+        self._last = time.monotonic()
+
+
 class Listener(Protocol):
     """Who is told."""
 

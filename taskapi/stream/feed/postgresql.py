@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
 import select
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...database.postgresql import CANARY, CHANNEL
-from .base import Feed
+from .base import Feed, Pace
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class PostgresqlFeed(Feed):
         readable.register(connection.fileno(), select.POLLIN)
         again = Appointments()
         heard = sent = 0.0
+        pace = Pace()
         # Changes that follow an announcement which we did not hear.
         gaps = [time.monotonic() + delay for delay in AGAIN_AFTER_SECONDS]
         while True:
@@ -56,12 +57,14 @@ class PostgresqlFeed(Feed):
             elif heard < sent and now - sent > CANARY_SECONDS:
                 log.error("notifications do not arrive; is there a transaction pooler before PostgreSQL?")
                 raise psycopg.OperationalError("the canary did not come back")
-            payloads = [notify.payload for notify in connection.notifies(timeout=0)]
+            payloads = _heard(connection)
             if "" in payloads:
                 heard, self.connected = now, True
             keys = _keys(payloads)
             self._listener.changed(keys | again.due(now))
             again.plan(keys, now)
+            if keys:
+                pace.rest()
             patience = CANARY_SECONDS if heard < sent else CANARY_INTERVAL_SECONDS
             readable.poll(1000.0 * min(patience, again.wait(now), *(max(0.0, gap - now) for gap in gaps)))
 
@@ -70,30 +73,35 @@ class Appointments:
     """The tasks that are to be read again a little later, given as `(id, user_id)`."""
 
     def __init__(self) -> None:
-        # For each delay those that are due after it, in the order of time.
-        self._due: dict[float, dict[tuple[int, int], float]] = {delay: {} for delay in AGAIN_AFTER_SECONDS}
+        # For each delay what is due after it, in the order of time.
+        self._due: dict[float, deque[tuple[float, set[tuple[int, int]]]]] = {
+            delay: deque() for delay in AGAIN_AFTER_SECONDS
+        }
 
-    def plan(self, keys: Iterable[tuple[int, int]], now: float) -> None:
-        """Remember tasks that were announced now; an earlier plan for them is settled by the read that follows."""
-        for delay, due in self._due.items():
-            for key in keys:
-                due.pop(key, None)
-                due[key] = now + delay
+    def plan(self, keys: set[tuple[int, int]], now: float) -> None:
+        """Remember tasks that were announced now."""
+        if keys:
+            for delay, due in self._due.items():
+                due.append((now + delay, keys))
 
     def due(self, now: float) -> set[tuple[int, int]]:
         """Take those whose time has come."""
-        found = set()
+        found: set[tuple[int, int]] = set()
         for due in self._due.values():
-            ready = {key for key, _ in itertools.takewhile(lambda item: item[1] <= now, due.items())}
-            for key in ready:
-                del due[key]
-            found |= ready
+            while due and due[0][0] <= now:
+                found |= due.popleft()[1]
         return found
 
     def wait(self, now: float) -> float:
         """The seconds until the next one."""
-        first = [next(iter(due.values())) for due in self._due.values() if due]
+        first = [due[0][0] for due in self._due.values() if due]
         return max(0.0, min(first) - now) if first else math.inf
+
+
+def _heard(connection: psycopg.Connection[Any]) -> list[str]:
+    """The payloads that have come; straight from libpq, since `Connection.notifies` costs as much as reading a row."""
+    connection.pgconn.consume_input()
+    return [notify.extra.decode() for notify in iter(connection.pgconn.notifies, None)]
 
 
 def _keys(payloads: Iterable[str]) -> set[tuple[int, int]]:

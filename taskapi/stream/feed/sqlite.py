@@ -10,11 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...database.embedded import FileConnection
 from ...database.sqlite import CHANGED_SINCE, LAST_REVISION
-from .base import Feed
+from .base import Feed, Pace
 from .files import DatabaseFiles
 
-# However often rows change, the database is read at most this often.
-GAP_SECONDS = 0.005
 # A write to its files is noticed a moment before it is committed. So SQLite is looked at when it is written to, and a
 # moment after; and again and again, after pauses that grow fourfold, in case that the writer was held up in between.
 COMMIT_SECONDS = 0.001
@@ -37,7 +35,7 @@ class SqliteFeed(Feed):
 
     def _follow(self, connection: FileConnection, files: DatabaseFiles) -> None:
         version, revision = None, _last_revision(connection)
-        written, pause = False, COMMIT_SECONDS
+        written, pause, pace = False, COMMIT_SECONDS, Pace()
         self._listener.gap()  # nobody looked until now
         while self._wanted.is_set():
             if not connection.is_current:
@@ -45,7 +43,7 @@ class SqliteFeed(Feed):
             current = connection.execute("PRAGMA data_version").fetchone()
             if current != version:
                 version, revision, pause = current, self._tell(connection, revision), COMMIT_SECONDS
-                time.sleep(GAP_SECONDS)
+                pace.rest()
             elif written:
                 written = False
                 time.sleep(COMMIT_SECONDS)

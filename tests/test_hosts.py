@@ -1,0 +1,274 @@
+"""In applications that exist already: their tokens, their sessions, their people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+from harness import insert, update
+
+pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
+pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
+
+from hosts import board, conduit
+from hosts.life import alive, sign_in
+
+from taskapi import Identity
+
+ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/456", "/api/tasks/a/events")
+ADA, BOB, CLEO = 1, 2, 3
+
+
+# A JSON API with Flask-JWT-Extended of its own.
+
+
+@pytest.fixture
+def api(database_url: str, engine: sa.Engine) -> Iterator[FlaskClient]:
+    """A client of the JSON API, in which Ada has a task that has ended."""
+    with alive(conduit, database_url) as app:
+        insert(engine, "a", ADA, learning_path_id=456, status="completed", progress=100)
+        yield app.test_client()
+
+
+def token_of(client: FlaskClient, name: str) -> dict[str, str]:
+    """Sign in; the header of its kind."""
+    return {"Authorization": f"Token {client.post('/users/login', json={'name': name}).get_json()['token']}"}
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_the_hosts_own_token_opens_it(api: FlaskClient, path: str) -> None:
+    answer = api.get(path, headers=token_of(api, "ada"))
+
+    assert (answer.status_code, b'"task_id":"a"' in answer.data) == (200, True)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_revoked_token_is_nobodys_at_once(api: FlaskClient, path: str) -> None:
+    token = token_of(api, "ada")
+    assert api.get(path, headers=token).status_code == 200
+
+    api.post("/users/logout", headers=token)
+
+    answer = api.get(path, headers=token)
+    assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_whom_the_host_knows_no_more_is_nobody(api: FlaskClient, path: str) -> None:
+    token = token_of(api, "ada")
+    with api.application.app_context():
+        conduit.db.session.delete(conduit.db.session.get(conduit.User, ADA))
+        conduit.db.session.commit()
+
+    assert api.get(path, headers=token).status_code == 401
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_of_another_header_type_a_token_is_none(api: FlaskClient, path: str) -> None:
+    token = token_of(api, "ada")["Authorization"].removeprefix("Token ")
+
+    for header in ({}, {"Authorization": f"Bearer {token}"}, {"Authorization": "Token forged"}):
+        assert api.get(path, headers=header).status_code == 401
+
+
+def test_somebody_elses_is_a_403_and_the_claim_that_the_host_names_makes_an_administrator(api: FlaskClient) -> None:
+    statuses = {
+        name: [api.get(path, headers=token_of(api, name)).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:])]
+        for name in ("bob", "cleo")
+    }
+
+    assert statuses == {"bob": [403, 403, 403], "cleo": [200, 200, 200]}
+
+
+def test_a_ticket_for_the_hosts_token_opens_the_stream_to_nobody_in_particular(api: FlaskClient) -> None:
+    ticket = api.post("/api/tasks/a/events", headers=token_of(api, "ada"))
+
+    assert ticket.status_code == 201
+    assert b"event: done" in api.get(ticket.get_json()["url"]).data
+
+
+def test_the_hosts_own_loaders_answer_on_its_own_routes(api: FlaskClient) -> None:
+    answer = api.get("/user")
+
+    assert (answer.status_code, list(answer.get_json())) == (418, ["errors"])
+    assert api.get("/user", headers=token_of(api, "ada")).get_json() == {"user": {"id": ADA, "name": "ada"}}
+
+
+@pytest.mark.parametrize(("path", "told"), [("/tasks/7/status", "todo"), ("/events/", "events"), ("/", "pages")])
+def test_blueprints_may_be_named_as_ours_are(api: FlaskClient, path: str, told: str) -> None:
+    assert list(api.get(path).get_json()) == [told]
+
+
+# Pages, and a session.
+
+
+@pytest.fixture
+def site(database_url: str, engine: sa.Engine) -> Iterator[Flask]:
+    """The board, in which Ada has a task that has ended."""
+    with alive(board, database_url) as app:
+        insert(engine, "a", ADA, learning_path_id=456, status="completed", progress=100)
+        yield app
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_session_is_enough(site: Flask, path: str) -> None:
+    answer = sign_in(site.test_client(), ADA).get(path)
+
+    assert (answer.status_code, b'"task_id":"a"' in answer.data) == (200, True)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_who_has_not_signed_in_is_told_so(site: Flask, path: str) -> None:
+    answer = site.test_client().get(path)
+
+    assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
+    assert answer.get_json()["detail"] == "Please sign in."
+
+
+def test_who_has_signed_out_is_nobody_at_once(site: Flask) -> None:
+    client = sign_in(site.test_client(), ADA)
+    with client.session_transaction() as session:
+        session.clear()
+
+    assert [client.get(path).status_code for path in ENDPOINTS] == [401, 401, 401, 401]
+
+
+@pytest.mark.parametrize(("user", "expected"), [(BOB, 200), (CLEO, 403)], ids=["team member", "stranger"])
+def test_of_others_those_may_see_a_task_whom_the_host_lets(site: Flask, user: int, expected: int) -> None:
+    client = sign_in(site.test_client(), user)
+
+    assert [client.get(path).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:])] == [expected] * 3
+    ticket = client.post("/api/tasks/a/events")
+    assert ticket.status_code == (201 if expected == 200 else 403)
+
+
+def test_a_list_is_the_callers_own_whatever_else_may_be_seen(site: Flask) -> None:
+    assert sign_in(site.test_client(), BOB).get("/api/tasks/users/me").get_json() == []
+
+
+def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(site: Flask, engine: sa.Engine) -> None:
+    client = sign_in(site.test_client(), BOB)
+    update(engine, "a", status="completed")
+    ticket: Any = client.post("/api/tasks/a/events").get_json()
+    assert client.get(ticket["url"]).status_code == 200
+
+    move(site, BOB, "blue")
+
+    again = [client.get(path).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:], ticket["url"])]
+    assert [*again, client.post("/api/tasks/a/events").status_code] == [403] * 5
+
+
+def move(app: Flask, user: int, team: str) -> None:
+    """Put somebody into another team."""
+    with app.app_context():
+        board.db.session.get_one(board.User, user).team = team
+        board.db.session.commit()
+
+
+def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_hosts_forms(site: Flask) -> None:
+    client = sign_in(site.test_client(), ADA)
+
+    assert client.post("/api/tasks/a/events").status_code == 201
+    assert client.post("/api/tasks/users/me/events").status_code == 201
+    assert client.post("/logout").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/nothing/status", "/nothing", "/static/nothing.js", ""])
+def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str) -> None:
+    answer = sign_in(site.test_client(), ADA).get(f"/api/tasks{path}")
+
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+def test_below_the_prefix_what_may_not_be_done_is_a_problem(site: Flask) -> None:
+    for path in ("/api/tasks/a/status", "/api/tasks/static/task-progress.js"):
+        answer = site.test_client().delete(path)
+        assert (answer.status_code, answer.content_type) == (405, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/tasksandmore", "/nothing"])
+def test_beside_the_prefix_what_is_not_there_is_the_hosts_business(site: Flask, path: str) -> None:
+    answer = site.test_client().get(path)
+
+    assert answer.status_code == 404
+    assert "The board is sorry" in answer.text
+
+
+@pytest.mark.parametrize("user_id", [1, "1"], ids=["integer", "text"])
+def test_a_user_id_is_an_integer_or_one_written_as_a_text(
+    site: Flask, monkeypatch: pytest.MonkeyPatch, user_id: Any
+) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: Identity(user_id))
+    monkeypatch.setattr(board.tasks.rules, "may_see", None)
+    client = site.test_client()
+
+    assert [client.get(path).status_code for path in ENDPOINTS] == [200] * 4
+    assert client.get(client.post("/api/tasks/a/events").headers["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize("found", [Identity("ada"), Identity(None), Identity(True), Identity("01"), 1, "1"])  # type: ignore[arg-type]
+def test_what_is_no_user_id_is_said_in_the_log(
+    site: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: Any
+) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: found)
+
+    assert [site.test_client().get(path).status_code for path in ENDPOINTS] == [500] * 4
+    wanted = "a user id must be an integer" if isinstance(found, Identity) else "must return an Identity or None"
+    assert wanted in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("the host's own trouble"), ValueError("odd")])
+def test_an_identity_that_cannot_be_told_is_a_problem_without_details(
+    site: Flask, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    def broken() -> None:
+        raise trouble
+
+    monkeypatch.setattr(board.tasks.rules, "identity", broken)
+
+    answer = site.test_client().get("/api/tasks/users/me")
+
+    assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
+    assert str(trouble) not in answer.text
+
+
+# Pages of other origins.
+
+
+def test_origins_that_may_call_the_api_may_call_nothing_else_of_the_host(database_url: str) -> None:
+    origin = {"Origin": "https://app.example.com"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Authorization"}
+    with alive(conduit, database_url, TASKAPI_CORS_ORIGINS=["https://app.example.com"]) as app:
+        client = app.test_client()
+        token = token_of(client, "ada")
+        answers = [
+            client.options("/api/tasks/a/events", headers={**origin, **asked}),
+            client.get("/api/tasks/users/me", headers={**origin, **token}),
+            client.get("/api/tasks/users/me", headers=origin),
+            client.get("/api/tasks/static/task-progress.js", headers=origin, buffered=True),
+            client.get("/api/tasks/users/me", headers={**token, "Origin": "https://elsewhere.example.com"}),
+            client.options("/user", headers={**origin, **asked}),
+            client.get("/user", headers={**origin, **token}),
+        ]
+
+    allowed = [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
+    assert allowed == ["https://app.example.com"] * 4 + [None] * 3
+    assert answers[0].headers["Access-Control-Allow-Headers"] == "Authorization"
+    assert "ETag" in answers[1].headers["Access-Control-Expose-Headers"]
+
+
+# The cookie of Flask-JWT-Extended.
+
+
+def test_the_hosts_jwt_cookie_opens_everything_without_a_ticket(database_url: str, engine: sa.Engine) -> None:
+    with alive(conduit, database_url, JWT_TOKEN_LOCATION=["headers", "cookies"]) as app:
+        insert(engine, "a", ADA, learning_path_id=456, status="completed", progress=100)
+        client = app.test_client()
+        client.set_cookie("access_token_cookie", token_of(client, "ada")["Authorization"].removeprefix("Token "))
+
+        assert [client.get(path).status_code for path in ENDPOINTS] == [200] * 4
