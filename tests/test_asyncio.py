@@ -7,6 +7,7 @@ import contextvars
 import functools
 import inspect
 import logging
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import Proxy, insert, row, update, wait_until
+from harness import ROOT, Proxy, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
 from taskapi.progress import DatabaseUnavailable, Progress, Task, TaskClosed, TaskNotFound, current_task, writer
@@ -23,6 +24,7 @@ from taskapi.progress import DatabaseUnavailable, Progress, Task, TaskClosed, Ta
 # What a callback of the event loop may take.
 SLOW_SECONDS = 0.005
 
+README = (ROOT / "README.md").read_text()
 Slow = Callable[[Callable[[], Any]], list[str]]
 
 
@@ -555,3 +557,28 @@ def test_what_cannot_be_tracked_is_refused_at_the_call(progress: Progress) -> No
         @progress.tracked(user_id=1)
         def generate() -> Iterator[int]:
             yield 1
+
+
+def test_the_example_of_the_readme_runs(progress: Progress, engine: sa.Engine) -> None:
+    [example] = re.findall(r"```python\n((?:(?!```).)*progress\.arun\((?:(?!```).)*)```", README, re.DOTALL)
+    kept: list[int] = []
+
+    async def fetch(_url: str) -> None:
+        await asyncio.sleep(0)
+
+    async def keep(page: int) -> None:
+        kept.append(page)
+
+    names: dict[str, Any] = {
+        "asyncio": asyncio,
+        "progress": progress,
+        "current_task": current_task,
+        "fetch": fetch,
+        "keep": keep,
+    }
+    exec(example, names)
+    asyncio.run(names["main"](["a", "b", "c"], numbers(5)))
+
+    with engine.connect() as connection:
+        [[status, completed]] = connection.exec_driver_sql("SELECT status, completed_items FROM user_tasks")
+    assert (status, completed, len(kept)) == ("completed", 8, 5)

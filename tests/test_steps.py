@@ -6,6 +6,7 @@ import asyncio
 import math
 import multiprocessing
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import row, wait_until, writes
+from harness import ROOT, row, wait_until, writes
 
 from taskapi.progress import Progress, Task, TaskClosed
 from taskapi.progress.parts import Part
+
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
@@ -458,3 +461,15 @@ def test_another_attempt_has_the_whole_bar_again(progress: Progress, shows: Call
             joined.update(total_items=10)
             joined.advance(5)
         shows(task, progress=50, completed_items=5, total_items=10)
+
+
+def test_the_example_of_the_readme_runs(progress: Progress, engine: sa.Engine) -> None:
+    [example] = re.findall(r"```python\n((?:(?!```).)*task\.step\((?:(?!```).)*)```", README, re.DOTALL)
+    drawn: list[int] = []
+    names: dict[str, Any] = {"progress": progress, "draw": drawn.append}
+
+    exec(example, names)
+
+    found = row(engine, names["task"].task_id)
+    assert len(drawn) == 8
+    assert (found["stage"], found["completed_items"], found["progress"]) == ("finished", 8, 100)
