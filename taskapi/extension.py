@@ -19,11 +19,13 @@ from sqlalchemy.orm import scoped_session
 
 from . import config, errors, extras, hosting
 from .api import events, health, tasks
+from .auth import forgery
 from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.store import Store
+from .maintenance import limits_of
 from .progress.rows import new_row
 from .site import page
 from .state import KEY, LazyState, State, current
@@ -111,6 +113,7 @@ class TaskAPI:
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
+        forgery.look_after(app, tasks.cancel)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
         engine = self._engine(app, settings)
@@ -223,10 +226,10 @@ def make_state(
     owns_schema: bool,
 ) -> State:
     """Put the parts of one application together."""
-    store = Store(engine)
+    store = Store(engine, hides_errors=settings["ERROR_DETAILS"] == "admin")
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
-    background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
+    background = Background(store, broadcaster, limits_of(settings), owns_schema=owns_schema)
     return State(settings, store, broadcaster, background, identify, rules, ticket_key)
 
 

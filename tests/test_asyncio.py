@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from harness import ROOT, Proxy, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
+from taskapi.database.store import Store
 from taskapi.progress import DatabaseUnavailable, Progress, Task, TaskClosed, TaskNotFound, current_task, writer
 
 # What a callback of the event loop may take.
@@ -71,7 +72,7 @@ def test_an_async_for_counts(progress: Progress, engine: sa.Engine) -> None:
                 if number == 5:
                     await until(lambda: row(engine, task.task_id)["completed_items"] == 5)
                     assert row(engine, task.task_id)["progress"] == 50
-            return task
+        return task
 
     task = asyncio.run(work())
 
@@ -204,7 +205,7 @@ def test_many_tasks_run_at_once(progress: Progress, engine: sa.Engine) -> None:
             await asyncio.sleep(0)
             async for _item in task.track(numbers(number)):
                 assert current_task() is task
-            return task.task_id
+        return task.task_id
 
     async def all_of_them() -> list[str]:
         return await asyncio.gather(*[work(number) for number in range(20)])
@@ -288,6 +289,161 @@ def test_an_asyncio_task_that_fails_in_a_group_fails_the_task(progress: Progress
     found = row(engine, task_id)
     assert found["status"] == "failed"
     assert "no such card" in found["error_details"]
+
+
+# The end by a user who does not want the task any more.
+
+
+def cancel(store: Store, task_id: str) -> None:
+    task = store.task(task_id)
+    assert task is not None
+    store.cancel(task)
+
+
+def cancelled(engine: sa.Engine, task_id: str) -> tuple[str, str]:
+    found = row(engine, task_id)
+    return found["status"], found["result_message"]
+
+
+def test_a_cancelled_task_interrupts_its_asyncio_task_which_goes_on_after_the_block(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> tuple[str, float]:
+        async with progress.atask(user_id=1) as task:
+            await asyncio.to_thread(cancel, store, task.task_id)
+            start = time.monotonic()
+            await asyncio.sleep(60)
+        runner = asyncio.current_task()
+        assert runner is not None
+        assert runner.cancelling() == 0
+        await asyncio.sleep(0)
+        return task.task_id, time.monotonic() - start
+
+    task_id, seconds = asyncio.run(work())
+
+    assert cancelled(engine, task_id) == ("failed", "Cancelled.")
+    assert seconds < 10
+
+
+def test_a_cancelled_task_ends_the_group_in_its_block(progress: Progress, engine: sa.Engine, store: Store) -> None:
+    ended = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append(True)
+            raise
+
+    async def work() -> str:
+        async with progress.atask(user_id=1) as task, asyncio.TaskGroup() as group:
+            waiting = [group.create_task(wait()) for _number in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.to_thread(cancel, store, task.task_id)
+            await asyncio.gather(*waiting)
+        return task.task_id
+
+    assert cancelled(engine, asyncio.run(work())) == ("failed", "Cancelled.")
+    assert ended == [True] * 3
+
+
+def test_a_cancelled_task_interrupts_nothing_that_must_not_be_torn(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    done = []
+
+    async def work() -> str:
+        async with progress.atask(user_id=1) as task:
+            with task.uncancellable():
+                await asyncio.to_thread(cancel, store, task.task_id)
+                await until(lambda: task.cancelled)
+                await asyncio.sleep(0.1)
+                done.append("whole")
+            pytest.fail("the end of that block is the end of the task")
+        return task.task_id
+
+    assert cancelled(engine, asyncio.run(work())) == ("failed", "Cancelled.")
+    assert done == ["whole"]
+
+
+def test_an_async_for_ends_when_its_task_is_cancelled(progress: Progress, engine: sa.Engine, store: Store) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=1) as task:
+            async for number in task.track(numbers(10**9)):
+                if number == 10:
+                    await asyncio.to_thread(cancel, store, task.task_id)
+        return task.task_id
+
+    assert cancelled(engine, asyncio.run(work())) == ("failed", "Cancelled.")
+
+
+def test_a_task_that_was_closed_interrupts_its_asyncio_task_by_the_reason(
+    progress: Progress, engine: sa.Engine
+) -> None:
+    async def work() -> None:
+        async with progress.atask(user_id=1) as task:
+            await asyncio.to_thread(update, engine, task.task_id, status="timeout", result_message="Too late.")
+            task.stage("unaware")
+            await asyncio.sleep(60)
+
+    with pytest.raises(TaskClosed) as raised:
+        asyncio.run(work())
+    assert (raised.value.status, raised.value.message) == ("timeout", "Too late.")
+
+
+def test_who_is_cancelled_by_two_goes_on_being_cancelled(progress: Progress, engine: sa.Engine, store: Store) -> None:
+    task_id = progress.create(user_id=1)
+
+    async def work() -> None:
+        async with progress.arun(task_id):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                me = asyncio.current_task()
+                assert me is not None
+                me.cancel()
+
+    async def run() -> bool:
+        running = asyncio.create_task(work())
+        await until(lambda: row(engine, task_id)["status"] == "running")
+        await asyncio.to_thread(cancel, store, task_id)
+        await asyncio.wait([running])
+        return running.cancelled()
+
+    assert asyncio.run(run())
+    assert row(engine, task_id)["status"] == "failed"
+
+
+def test_a_cancellation_that_comes_at_the_end_leaves_no_asyncio_task_cancelled(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work(turn: int) -> None:
+        async with progress.atask(user_id=1) as task:
+            asking = asyncio.create_task(asyncio.to_thread(cancel, store, task.task_id))
+            await asyncio.sleep(0.02 * turn)
+        await asking
+        assert row(engine, task.task_id)["status"] in ("completed", "failed")
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*[work(turn) for turn in range(20)])
+
+    asyncio.run(all_of_them())
+
+
+def test_a_tracked_call_whose_task_is_cancelled_returns_nothing(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    ids = []
+
+    @progress.tracked(user_id=1)
+    async def work() -> int:
+        ids.append(current_task().task_id)
+        await asyncio.to_thread(cancel, store, ids[0])
+        await asyncio.sleep(60)
+        return 1
+
+    assert asyncio.run(work()) is None
+    assert cancelled(engine, ids[0]) == ("failed", "Cancelled.")
 
 
 # The event loop.

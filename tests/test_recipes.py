@@ -464,6 +464,24 @@ def test_a_shell_script_leaves_a_task_alone_that_somebody_else_has_ended(
     assert (task["status"], task["completed_items"], task["result_message"]) == ("timeout", 0, None)
 
 
+def test_a_shell_script_stops_when_its_task_is_cancelled(
+    server: Server, engine: sa.Engine, run: Run, folder: Path, script: str
+) -> None:
+    os.mkfifo(folder / "slow")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    worker = run(f"exec {script} slow nginx.conf plain.html")
+    while (snapshot := stream.next().json)["stage"] != "slow":
+        pass
+    assert server.request("POST", f"/api/tasks/{snapshot['task_id']}/cancel", USER).status == 202
+    (folder / "slow").write_text("at last")
+    printed = output_of(worker)
+
+    task = row(engine, snapshot["task_id"])
+    assert (task["status"], task["result_message"], task["completed_items"]) == ("failed", "Cancelled.", 1)
+    assert len(printed.splitlines()) == 1
+
+
 # The pages.
 
 

@@ -1,4 +1,4 @@
-"""The three JSON endpoints of the specification."""
+"""The three JSON endpoints of the specification, and what cancels a task."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 
 from flask import Blueprint, Response, request, url_for
 
-from ..auth.access import current_identity, permitted, visible_task
+from .. import metrics
+from ..auth import forgery
+from ..auth.access import cancellable_task, current_identity, permitted, visible_task
 from ..auth.identity import Identity
 from ..database.models import BIGINT_MAX, Snapshot
-from ..errors import BadParameterError, NotFoundError
+from ..errors import BadParameterError, ConflictError, NotFoundError
 from ..state import current
 
 bp = Blueprint("tasks", __name__)
@@ -32,8 +34,8 @@ def status(task_id: str) -> Response:
     task = visible_task(task_id, identity)
     wait = _preferred_wait()
     if wait is None or (asked := _asked_for_news(task, identity, wait)) is None:
-        return _task_response(task)
-    response = _task_response(visible_task(task_id, identity) if asked else task)
+        return _task_response(task, identity)
+    response = _task_response(visible_task(task_id, identity) if asked else task, identity)
     response.headers["Preference-Applied"] = f"wait={wait}"
     return response
 
@@ -57,7 +59,7 @@ def my_tasks() -> Response:
         raise BadParameterError("skip must be a whole number of at most 64 bits.")
     store = current().store
     tasks = store.tasks_of(identity.user_id, skip, limit + 1)
-    body = b"[" + b",".join(task.json for task in tasks[:limit]) + b"]"
+    body = b"[" + b",".join(task.json_for(identity.is_admin) for task in tasks[:limit]) + b"]"
     response = Response(body, headers=HEADERS, content_type="application/json")
     pages = {"next": (skip + limit, limit)} if len(tasks) > limit else {}
     if skip and (tasks or store.tasks_of(identity.user_id, max(0, skip - limit), 1)):
@@ -72,16 +74,39 @@ def latest_of_learning_path(learning_path_id: str) -> Response:
     """The newest task of a learning path."""
     identity = current_identity()
     number = _id(learning_path_id)
-    return _task_response(permitted(current().store.latest_of_learning_path(number), identity))
+    return _task_response(permitted(current().store.latest_of_learning_path(number), identity), identity)
 
 
-def _task_response(task: Snapshot) -> Response:
+@bp.post("/<task_id>/cancel")
+def cancel(task_id: str) -> Response:
+    """End a task that waits, and ask for the end of one that was started."""
+    forgery.refuse()
+    identity = current_identity()
+    task, is_news = _cancelled(cancellable_task(task_id, identity))
+    if is_news:
+        metrics.tasks_cancelled.labels("waiting" if task.status.is_final else "asked").inc()
+    elif task.status.is_final:
+        raise ConflictError(f"The task has ended: {task.status}.")
+    headers = [*HEADERS, ("Location", url_for(".status", task_id=task.task_id))]
+    return Response(task.json_for(identity.is_admin), 202, headers, content_type="application/json")
+
+
+def _cancelled(task: Snapshot) -> tuple[Snapshot, bool]:
+    """The task as it is when it was cancelled, and whether this was what cancelled it. Raises `NotFoundError`."""
+    is_news = not task.status.is_final and current().store.cancel(task)
+    found = current().store.task(task.task_id)
+    if found is None or found.id != task.id:
+        raise NotFoundError("There is no such task.")
+    return found, is_news
+
+
+def _task_response(task: Snapshot, identity: Identity) -> Response:
     headers = [*HEADERS, ("ETag", f'W/"{task.revision}"')]
     if not task.status.is_final:
         headers.append(("Retry-After", RETRY_AFTER_SECONDS))
     if _client_has(task):
         return Response(status=304, headers=headers)
-    return Response(task.json, headers=headers, content_type="application/json")
+    return Response(task.json_for(identity.is_admin), headers=headers, content_type="application/json")
 
 
 def _client_has(task: Snapshot) -> bool:

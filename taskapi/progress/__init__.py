@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy.engine import URL
@@ -21,9 +20,9 @@ from ..config import instance_path, load
 from ..database.models import TaskStatus
 from ..database.store import Attempt, Store
 from . import context, values, writer
-from .aio import AsyncBlock, in_thread
+from .aio import AsyncBlock, AsyncRun, in_thread
 from .context import current_task
-from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
+from .errors import DatabaseUnavailable, ProgressError, TaskCancelled, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
 from .processes import writer_for
 from .rows import new_row
@@ -36,6 +35,7 @@ __all__ = [
     "ProgressError",
     "Step",
     "Task",
+    "TaskCancelled",
     "TaskClosed",
     "TaskNotFound",
     "TaskNotStarted",
@@ -69,8 +69,12 @@ class Progress:
         stage: str | None = None,
         task_id: str | None = None,
         status: str = TaskStatus.PENDING,
+        start_within: float | None = None,
+        finish_within: float | None = None,
     ) -> str:
         """Create a task as "pending", or "queued"; its `task_id`, `<kind>_<user id>_<time>_<random>` unless given.
+
+        What has not been started `start_within`, or not ended `finish_within` seconds from now is closed as "timeout".
 
         Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
         `DatabaseUnavailable` after `START_SECONDS`.
@@ -83,6 +87,8 @@ class Progress:
             stage=stage,
             task_id=task_id,
             status=status,
+            start_within=start_within,
+            finish_within=finish_within,
         )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
@@ -98,7 +104,8 @@ class Progress:
         """A `with` block in which the task runs; gives a `Task`.
 
         Enters "starting", soon "running"; leaves "completed", or "failed" with the traceback if an exception
-        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Every start begins
+        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Once somebody cancels
+        the task, the next call raises `TaskCancelled`, which leaves it "failed" and goes no further. Every start begins
         at 0 items and 0 %, and ends every earlier attempt: what that reports changes nothing any more, and its next
         call raises `TaskClosed`.
 
@@ -126,8 +133,9 @@ class Progress:
     def tracked(self, *, user_id: int, **fields: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """The block as a decorator: each call of the function, or coroutine function, is a task of its own.
 
-        Takes what `create` takes, except `task_id`; within, `current_task()` is the task. Raises `TypeError` or
-        `ValueError` for a value that cannot be, and a generator function, which does nothing when it is called.
+        Takes what `create` takes, except `task_id`; within, `current_task()` is the task. A call whose task is
+        cancelled returns None. Raises `TypeError` or `ValueError` for a value that cannot be, and a generator function,
+        which does nothing when it is called.
         """
         new_row(user_id=user_id, **fields)
         if "task_id" in fields:
@@ -146,6 +154,7 @@ class Progress:
             def in_block(*args: P.args, **kwargs: P.kwargs) -> R:
                 with self.task(user_id=user_id, **fields):
                     return function(*args, **kwargs)
+                return cast(R, None)  # cancelled
 
             return cast(Callable[P, R], in_async_block) if inspect.iscoroutinefunction(function) else in_block
 
@@ -158,19 +167,23 @@ class Progress:
         return await in_thread(functools.partial(self.create, user_id=user_id, **fields))
 
     def arun(self, task_id: str, *, retry: bool = False) -> AsyncBlock[Task]:
-        """`run`, for `async with`. Is the asyncio task in the block cancelled, the task has failed."""
+        """`run`, for `async with`.
+
+        An asyncio task that is cancelled in the block fails the task, and goes on being cancelled. Once somebody
+        cancels the task, the asyncio task is interrupted where it waits, and goes on after the block.
+        """
         task_id = values.task_id("task_id", task_id)
-        return _async_block(lambda: self.run(task_id, retry=retry))
+        return AsyncRun(lambda: self.run(task_id, retry=retry), context.enter, context.leave)
 
     def atask(self, *, user_id: int, **fields: Any) -> AsyncBlock[Task]:
-        """`task`, for `async with`."""
+        """`task`, for `async with`, as `arun`."""
         new_row(user_id=user_id, **fields)
-        return _async_block(lambda: self.task(user_id=user_id, **fields))
+        return AsyncRun(lambda: self.task(user_id=user_id, **fields), context.enter, context.leave)
 
     def aattach(self, task_id: str) -> AsyncBlock[Task]:
         """`attach`, for `async with`, which waits until all is written."""
         task_id = values.task_id("task_id", task_id)
-        return _async_block(lambda: self.attach(task_id))
+        return AsyncBlock(lambda: self.attach(task_id), context.enter, context.leave)
 
     @property
     def _writer(self) -> Writer:
@@ -180,24 +193,26 @@ class Progress:
         return self._writer.ask(lambda store: _start(store, task_id, self._lease), writer.START_SECONDS)
 
 
-def _async_block(make: Callable[[], AbstractContextManager[Task]]) -> AsyncBlock[Task]:
-    return AsyncBlock(make, context.enter, context.leave)
-
-
 def _start(store: Store, task_id: str, lease: float) -> Ledger:
     attempt = store.claim(task_id, lease)
     if attempt is None:
-        raise TaskClosed(task_id, _attempt(store, task_id).status)
+        store.refuse(task_id)
+        raise _closed(_attempt(store, task_id))
     return Ledger(attempt, restarted=attempt.number > 1)
 
 
 def _join(store: Store, task_id: str) -> Ledger:
     attempt = _attempt(store, task_id)
     if attempt.status.is_final:
-        raise TaskClosed(task_id, attempt.status)
+        raise _closed(attempt)
     if attempt.status in values.WAITING:
         raise TaskNotStarted(task_id)
     return Ledger(attempt)
+
+
+def _closed(attempt: Attempt) -> TaskClosed:
+    was_cancelled = attempt.is_to_be_cancelled and attempt.status is TaskStatus.FAILED
+    return (TaskCancelled if was_cancelled else TaskClosed)(attempt.task_id, attempt.status, attempt.result_message)
 
 
 def _attempt(store: Store, task_id: str) -> Attempt:

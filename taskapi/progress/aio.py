@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .loops import AsyncLoop
 
@@ -53,7 +53,7 @@ class AsyncBlock(Generic[T]):
         self._make = make
         self._entered = entered
         self._left = left
-        self._block: AbstractContextManager[T] | None = None
+        self._block: Any = None  # until it is entered
 
     async def __aenter__(self) -> T:
         try:
@@ -70,14 +70,68 @@ class AsyncBlock(Generic[T]):
         self._block = block
         return task
 
-    def _exit(self, *error: Any) -> bool | None:
-        return self._block.__exit__(*error) if self._block is not None else None
+    def _exit(self, *error: Any) -> bool:
+        return self._block is not None and bool(self._block.__exit__(*error))
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+        self, _type: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
+    ) -> bool:
         self._left(self._task)
-        return await in_thread(self._exit, kind, error, trace)
+        return await self._leave(error)
+
+    async def _leave(self, error: BaseException | None) -> bool:
+        return await in_thread(self._exit, error and type(error), error, error and error.__traceback__)
+
+
+class Stoppable(AbstractContextManager[T], Protocol[T]):  # type: ignore[misc]
+    """A block that may have to be left."""
+
+    def stop_by(self, call: Callable[[], None]) -> None:
+        """Have it called once, in any thread, when the block is to be left."""
+
+    def reason(self) -> Exception:
+        """Why it is to be left."""
+
+
+class AsyncRun(AsyncBlock[T]):
+    """The same for a block that may have to be left: then the asyncio task in it is cancelled.
+
+    As with `asyncio.timeout`, that is undone at the end of the block, where the reason takes its place; unless
+    somebody else has cancelled the asyncio task as well.
+    """
+
+    def __init__(
+        self, make: Callable[[], Stoppable[T]], entered: Callable[[T], None], left: Callable[[T], None]
+    ) -> None:
+        super().__init__(make, entered, left)
+        self._is_open = self._is_interrupted = False
+
+    async def __aenter__(self) -> T:
+        task, loop = await super().__aenter__(), asyncio.get_running_loop()
+        runner: Any = asyncio.current_task()
+        self._runner, self._cancelling, self._is_open = runner, runner.cancelling(), True
+        self._block.stop_by(lambda: _call_soon(loop, self._interrupt))
+        return task
+
+    def _interrupt(self) -> None:
+        if self._is_open:
+            self._is_interrupted = True
+            self._runner.cancel()
+
+    async def _leave(self, error: BaseException | None) -> bool:
+        self._is_open = False
+        is_ours = self._is_interrupted and self._runner.uncancel() <= self._cancelling
+        if not (is_ours and isinstance(error, asyncio.CancelledError)):
+            return await super()._leave(error)
+        reason = self._block.reason()
+        if not await super()._leave(reason):
+            raise reason from None
+        return True
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has been closed
+        loop.call_soon_threadsafe(call)
 
 
 class Following(AsyncIterator[T]):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
 from ..database.models import TaskStatus
 from ..database.store import NO_TOTAL, Attempt, Position, Report
-from .errors import TaskClosed
+from .errors import TaskCancelled, TaskClosed
 from .loops import InnerLoop, Loop
 from .parts import Part
 
@@ -20,6 +22,8 @@ BEHIND = 0.001
 
 # The loops and steps in whose bodies the running code is: its thread's, its greenlet's or its asyncio task's own.
 _around: ContextVar[tuple[tuple[Ledger, Loop[Any] | Entry], ...]] = ContextVar("taskapi_loops", default=())
+# The tasks of which nothing is to be torn where the running code is.
+_shielded: ContextVar[tuple[Ledger, ...]] = ContextVar("taskapi_shielded", default=())
 
 
 class Entry(NamedTuple):
@@ -53,7 +57,8 @@ class Ledger:
 
     `watched`: the writer's thread looks at it. `held`: the writer keeps the lease alive even if nothing is said.
     `ends_here`: this process will say how the task ends. `in_doubt`: a write broke off, and may have been committed
-    or not.
+    or not. `is_cancelled`: the task is to end, and the row waits for it. `is_told`: a worker here knows that. `on_stop`
+    is called, in any thread, when a worker is to stop, but not before the end of what must not be torn.
     """
 
     def __init__(self, attempt: Attempt, *, restarted: bool = False) -> None:
@@ -64,7 +69,10 @@ class Ledger:
         self.ends_here = False
         self.in_doubt = False
         self.leased_at = time.monotonic()
+        self.asked_at = 0.0
         self.closed: TaskClosed | None = None
+        self.is_cancelled = self.is_told = False
+        self.on_stop: Callable[[], None] | None = None
         self._running_from = 0.0
         # The workers' part. Reentrant, for signal handlers.
         self._lock = RLock()
@@ -78,6 +86,8 @@ class Ledger:
         self._entered: tuple[Part, ...] = ()
         # The part whose items the row counts, and what is counted beside them.
         self._shown: tuple[int, Part] = 0, self._bar
+        self._shields = 0
+        self._shielded_loops: tuple[Loop[Any], ...] = ()
         # The writer's part.
         self._written: dict[str, Said] = {}
         self._written_count = 0
@@ -113,13 +123,16 @@ class Ledger:
         self.say(status=TaskStatus.RUNNING)
 
     def count(self, n: int, part: Part | None = None) -> bool:
-        """Count items, in a step or where the running code is; whether the writer will see it."""
+        """Count items, in a step or where the running code is.
+
+        Returns whether the writer will see it, and there is nothing that the worker must be told.
+        """
         part = part or (self.here() if self._bar.parts else self._bar)
         with self._lock:
             part.count(n)
             if part is not self._shown[1] and not self._entered:
                 self._show(part)
-            return self.watched
+            return self.watched and not self.is_cancelled
 
     def begin(self, loop: Loop[T], expected: int | None, part: Part | None = None) -> Loop[T]:
         """Count a loop's items from now on; of loops within each other, the outermost one's.
@@ -134,6 +147,8 @@ class Ledger:
         _around.set((*around, (self, loop)))
         with self._lock:
             self._loops[loop] = part
+            if self in _shielded.get():
+                self._shielded_loops = (*self._shielded_loops, loop)
             part.begin(loop, expected)
             if part is not self._shown[1] and not self._entered:
                 self._show(part)
@@ -152,6 +167,7 @@ class Ledger:
         with self._lock:
             if part := self._loops.pop(loop, None):
                 part.end(loop)
+            self._shielded_loops = tuple(other for other in self._shielded_loops if other is not loop)
         _around.set(tuple(pair for pair in _around.get() if pair[1] is not loop))
 
     # Steps.
@@ -252,9 +268,32 @@ class Ledger:
         self._said["share"] = Said(None, self._count())
 
     def check_open(self) -> None:
-        """Raise `TaskClosed` if the task is known to have ended."""
-        if self.closed is not None:
-            raise TaskClosed(*self.closed.args)
+        """Raise `TaskClosed` if the task has ended or is to, but not where nothing may be torn."""
+        if not (self.closed or self.is_cancelled) or self in _shielded.get():
+            return
+        self.is_told = self.is_cancelled
+        raise self.reason()
+
+    def reason(self) -> TaskClosed:
+        """Why a worker is to stop."""
+        if self.closed is None:
+            return TaskCancelled(self.task_id, self.attempt.status)
+        return type(self.closed)(*self.closed.args)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Let nothing be torn in this context until the end of the block."""
+        around = _shielded.get()
+        _shielded.set((*around, self))
+        with self._lock:
+            self._shields += 1
+        try:
+            yield
+        finally:
+            _shielded.set(around)
+            with self._lock:
+                self._shields -= 1
+            self._stop()
 
     # The writer's side.
 
@@ -321,17 +360,38 @@ class Ledger:
         self.watched = watched and bool(busy)
         return not busy
 
-    def close(self, status: TaskStatus | None) -> None:
+    def cancel(self) -> None:
+        """Note that the task is to end: loops do before their next item."""
+        self.is_cancelled = True
+        self._stop()
+
+    def close(self, status: TaskStatus | None, message: str | None = None) -> None:
         """Note that the row is final, or gone: nothing more is written, and loops end before their next item."""
-        self.closed = TaskClosed(self.task_id, status)
+        was_cancelled = self.is_cancelled and status is TaskStatus.FAILED
+        self.closed = (TaskCancelled if was_cancelled else TaskClosed)(self.task_id, status, message)
         self.watched = self.held = False
+        self._stop()
+
+    def stop_by(self, call: Callable[[], None]) -> None:
+        """Have it called once, in any thread, when a worker is to stop; at once if that is so already."""
+        self.on_stop = call
+        self._stop()
+
+    def _stop(self) -> None:
+        if not (self.closed or self.is_cancelled):
+            return
         for loop in list(self._loops):
-            loop.stop()
+            if loop not in self._shielded_loops:
+                loop.stop()
+        if self._shields == 0 and (call := self.on_stop) is not None:
+            self.on_stop = None
+            call()
 
     def start_over(self) -> None:
         """In a forked child: what the parent has not written yet stays the parent's, and so does the end."""
         self._lock = RLock()
         self.watched = self.held = self.ends_here = False
+        self.on_stop = None
         self._written, self._written_count = dict(self._said), self._count()
 
     def _unwritten(self) -> dict[str, Said]:

@@ -7,14 +7,15 @@ import os
 import traceback
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
-from ..database.models import BIGINT_MAX, TaskStatus
+from ..database.models import BIGINT_MAX, CANCELLED, TaskStatus
 from . import context, values
 from .aio import Following, in_event_loop, in_thread
-from .errors import ProgressError
+from .errors import ProgressError, TaskCancelled, TaskClosed
 from .ledger import Ledger
 from .loops import AsyncLoop, Loop, loop_over
 from .parts import Part
@@ -34,7 +35,8 @@ class Task:
     """A task that this process works on; threads may share it.
 
     Its methods note what is said and return at once; a background thread writes it. Each raises `TaskClosed` once
-    the task is known to have ended, and `TypeError` or `ValueError` for a value that cannot be.
+    the task is known to have ended (`TaskCancelled`, if it is to), and `TypeError` or `ValueError` for a value that
+    cannot be.
 
     As a context manager (after `Progress.attach`) it keeps the task's lease alive, and on leaving waits until all
     is written; the task goes on.
@@ -52,6 +54,22 @@ class Task:
     def task_id(self) -> str:
         """The task's id."""
         return self._ledger.task_id
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked for the task's end: then leave the block, and the task has "failed", cancelled."""
+        self._ledger.is_told |= (found := self._writer.is_cancelled(self._ledger))
+        return found
+
+    @contextmanager
+    def uncancellable(self) -> Iterator[None]:
+        """A `with` block in which nothing of the task is torn: no call and no loop raises `TaskClosed`.
+
+        If there was a reason to, the end of the block does.
+        """
+        with self._ledger.shielded():
+            yield
+        self._ledger.check_open()
 
     def stage(self, text: str) -> None:
         """Say what the task is doing now, in a word or a few."""
@@ -243,7 +261,8 @@ def _length(iterable: Any) -> int | None:
 class Run:
     """The block in which a task runs: from "starting" to "completed", or "failed" if an exception leaves it.
 
-    With `retry`, an exception leaves it "queued" to be tried again. `sys.exit()` and `sys.exit(0)` complete it.
+    With `retry`, an exception leaves it "queued" to be tried again. `sys.exit()` and `sys.exit(0)` complete it. A task
+    that is cancelled leaves it "failed"; `TaskCancelled` ends here.
     """
 
     def __init__(self, writer: Writer, claim: Callable[[], Ledger], *, retry: bool) -> None:
@@ -261,19 +280,33 @@ class Run:
 
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
-    ) -> None:
+    ) -> bool:
         context.leave(self._task)
         if os.getpid() != self._pid:
             # A forked child leaves its parent's block: what it counted is its own, the end is not.
             self._writer.flush(self._ledger)
         elif error is None:
             self._complete()
+        elif self._is_cancellation(error):
+            self._cancel()
+            return True
         else:
             try:
                 self._leave_by(error)
+            except TaskCancelled:
+                log.info("task %s was cancelled meanwhile", self._ledger.task_id)
             except ProgressError as unwritten:
                 # The exception that leaves the block goes on; this one only explains why the row does not show it.
                 log.warning("the end of task %s could not be written: %s", self._ledger.task_id, unwritten)
+        return False
+
+    def stop_by(self, call: Callable[[], None]) -> None:
+        """Have it called once, in any thread, when the block is to be left."""
+        self._ledger.stop_by(call)
+
+    def reason(self) -> TaskClosed:
+        """Why the block is to be left."""
+        return self._ledger.reason()
 
     def _leave_by(self, error: BaseException) -> None:
         if isinstance(error, SystemExit) and error.code in (None, 0):
@@ -286,8 +319,21 @@ class Run:
             message = self._ledger.said("result_message") or own_line(error)
             self._finish(TaskStatus.FAILED, result_message=message, error_details=error_details(error))
 
+    def _is_cancellation(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(self._is_cancellation, error.exceptions))
+        return isinstance(error, TaskCancelled) and error.task_id == self._ledger.task_id
+
     def _complete(self) -> None:
-        self._finish(TaskStatus.COMPLETED, stage="finished", progress=100.0)
+        if self._ledger.is_told:
+            self._cancel()
+        else:
+            with suppress(TaskCancelled):  # closed by the server, since it took too long: the work was not wanted
+                self._finish(TaskStatus.COMPLETED, stage="finished", progress=100.0)
+
+    def _cancel(self) -> None:
+        with suppress(TaskClosed):  # it has ended meanwhile, one way or another
+            self._finish(TaskStatus.FAILED, result_message=CANCELLED)
 
     def _finish(self, status: TaskStatus, **last: Any) -> None:
         self._writer.finish(self._ledger, status, **last)

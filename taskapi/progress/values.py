@@ -10,6 +10,7 @@ from ..database.models import BIGINT_MAX, TASK_ID_LENGTH, TaskStatus
 
 # No database stores these: PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+LONGEST_SECONDS = 1e9
 # What a task may be created as: it waits to be started.
 WAITING = (TaskStatus.PENDING, TaskStatus.QUEUED)
 # Below it, and above its inverse, sums of weights would lose some.
@@ -53,6 +54,16 @@ def weight(name: str, value: Any) -> float:
         raise ValueError(
             f"{name} must be more than 0, from {SMALLEST_WEIGHT:g} to {1 / SMALLEST_WEIGHT:g}, not {number}"
         )
+    return number
+
+
+def seconds(name: str, value: Any) -> float:
+    """A length of time, of a thousandth of a second to some thirty years. Raises `TypeError`, `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    number = float(value)
+    if not 0.001 <= number <= LONGEST_SECONDS:  # and not nan either
+        raise ValueError(f"{name} must be a number of seconds above 0, not {number}")
     return number
 
 

@@ -39,6 +39,12 @@ def done(status: str) -> bytes:
     return f"event: done\ndata: {json.dumps({'status': status})}\n\n".encode()
 
 
+def cancelling(requested_at: str, task_id: str | None = None) -> bytes:
+    """The event that says when somebody asked for the end of a task, which a stream of many tasks names."""
+    task = {} if task_id is None else {"task_id": task_id}
+    return f"event: cancelling\ndata: {json.dumps({**task, 'requested_at': requested_at})}\n\n".encode()
+
+
 def bye(reason: str, retry: int) -> bytes:
     """The event before a planned close: the browser reconnects after `retry` milliseconds."""
     return f"event: bye\nretry: {retry}\ndata: {json.dumps({'reason': reason})}\n\n".encode()
