@@ -18,13 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
 from . import config, errors, extras, hosting
-from .api import events, health, tasks
+from .api import cancellations, events, forecasts, health, lists, tasks
 from .auth import forgery
 from .auth.identity import Identity, Rules, Task, user_id
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
+from .database.counts import Counts
 from .database.store import Store
+from .forecasts import Forecasts
 from .maintenance import limits_of
 from .progress.rows import new_row
 from .site import page
@@ -113,7 +115,7 @@ class TaskAPI:
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
-        forgery.look_after(app, tasks.cancel)
+        forgery.look_after(app, cancellations.cancel)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, settings, self.rules)
         engine = self._engine(app, settings)
@@ -141,7 +143,7 @@ class TaskAPI:
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
     ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
-    for part in (tasks.bp, events.bp):
+    for part in (tasks.bp, lists.bp, forecasts.bp, cancellations.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
@@ -227,10 +229,11 @@ def make_state(
 ) -> State:
     """Put the parts of one application together."""
     store = Store(engine, hides_errors=settings["ERROR_DETAILS"] == "admin")
+    outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
-    broadcaster = Broadcaster(store, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
+    broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     background = Background(store, broadcaster, limits_of(settings), owns_schema=owns_schema)
-    return State(settings, store, broadcaster, background, identify, rules, ticket_key)
+    return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
 
 
 def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:

@@ -11,7 +11,9 @@ from flask import Flask, current_app
 
 from .auth.identity import Identity, Rules
 from .background import Background
+from .database.counts import Counts
 from .database.store import Store
+from .forecasts import Forecasts
 from .stream.broadcaster import Broadcaster
 
 KEY = "taskapi"
@@ -23,6 +25,8 @@ class State:
 
     settings: Mapping[str, Any]
     store: Store
+    counts: Counts
+    forecasts: Forecasts
     broadcaster: Broadcaster
     background: Background
     identify: Callable[[], Identity]

@@ -496,7 +496,7 @@ def test_another_method_is_a_405_that_names_the_right_ones(client: FlaskClient, 
     assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/tasks", "/api/tasks/a", "/api/tasks/users/me/", "/nothing", "/%00"])
+@pytest.mark.parametrize("path", ["/api", "/api/tasks/", "/api/tasks/a", "/api/tasks/users/me/", "/nothing", "/%00"])
 def test_an_unknown_route_is_a_404_problem(client: FlaskClient, path: str) -> None:
     assert_problem(client.get(path, headers=bearer()), 404)
 

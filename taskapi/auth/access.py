@@ -16,6 +16,14 @@ def current_identity() -> Identity:
     return current().identify()
 
 
+def current_administrator() -> Identity:
+    """The administrator who sent this request. Raises `UnauthorizedError`, `ForbiddenError`."""
+    identity = current_identity()
+    if not identity.is_admin:
+        raise ForbiddenError("Only administrators may see everybody's tasks.")
+    return identity
+
+
 def stream_identity(stream: str) -> Identity:
     """Whoever opens this stream: by bearer token, else by ticket, else as with any request.
 

@@ -49,8 +49,8 @@ class Dialect(ABC):
         """A statement whose parameters are written `:name`, as the driver wants them."""
 
     @abstractmethod
-    def list_parameter(self, numbers: Iterable[int]) -> Any:
-        """A list of numbers as one parameter."""
+    def list_parameter(self, values: Iterable[int | str | None]) -> Any:
+        """A list of numbers, or of texts, as one parameter."""
 
     @abstractmethod
     def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:

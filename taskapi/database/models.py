@@ -32,6 +32,7 @@ class TaskStatus(StrEnum):
 
 # What is said of a task that somebody did not want any more.
 CANCELLED = "Cancelled."
+WAITING = frozenset({TaskStatus.PENDING, TaskStatus.QUEUED})
 FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT})
 for _status in TaskStatus:  # an attribute, not a property: it is asked for with each frame
     _status.is_final = _status in FINAL

@@ -31,6 +31,55 @@ TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
 
 STATEMENTS = Statements(
+    # Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index
+    # is made for find it.
+    tasks_of=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status = ANY(:statuses)
+            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status = ANY(:statuses)
+            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks_lately=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE id IN (
+            SELECT id FROM (
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('pending', 'queued', 'starting', 'running') AND status = ANY(:statuses)
+                    AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
+                    AND kind = ANY(:kinds) AND ended_at >= :since
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
+                    AND kind IS NULL AND ended_at >= :since AND CAST(:kind AS text) IS NULL
+            ) AS lately
+            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        )
+        ORDER BY created_at DESC, id DESC""",
+    newest="""
+        SELECT count(*), min(created_at) - interval '1 hour' FROM (
+            SELECT created_at FROM user_tasks WHERE status = ANY(:statuses) ORDER BY id DESC LIMIT :most
+        ) AS newest""",
+    newest_of_kind="""
+        SELECT count(*), min(created_at) - interval '1 hour' FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses) AND kind = :kind
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS newest""",
+    active_counts="""
+        SELECT status, count(*), min(created_at),
+            count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY status""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM unnest(CAST(:ids AS bigint[]), CAST(:revisions AS bigint[])) AS known (known_id, known_revision)
@@ -60,6 +109,42 @@ STATEMENTS = Statements(
         WHERE user_id = ANY(:user_ids)
             AND created_at > to_timestamp(:revision / 1000000) AND revision > :revision
         ORDER BY revision DESC LIMIT :most""",
+    runs="""
+        (
+            SELECT extract(epoch FROM created_at)::double precision,
+                extract(epoch FROM coalesce(started_at, ended_at))::double precision,
+                extract(epoch FROM ended_at)::double precision
+            FROM (
+                SELECT created_at, started_at, ended_at, status FROM user_tasks
+                WHERE kind = :kind AND status IN ('completed', 'failed', 'timeout')
+                ORDER BY ended_at DESC LIMIT 10 * :most
+            ) AS ended
+            WHERE started_at IS NOT NULL OR status = 'completed'
+            ORDER BY ended_at DESC LIMIT :most
+        )
+        UNION ALL
+        (
+            SELECT extract(epoch FROM created_at)::double precision,
+                extract(epoch FROM started_at)::double precision,
+                NULL
+            FROM user_tasks
+            WHERE kind = :kind AND status IN ('starting', 'running')
+            ORDER BY started_at DESC LIMIT :most
+        )""",
+    standings="""
+        SELECT id, kind, status, progress / 100,
+            extract(epoch FROM started_at)::double precision,
+            extract(epoch FROM clock_timestamp())::double precision
+        FROM user_tasks WHERE id = ANY(:ids)""",
+    place="""
+        SELECT count(*), extract(epoch FROM min(other.created_at))::double precision
+        FROM user_tasks AS mine JOIN user_tasks AS other ON other.kind = mine.kind
+            AND (other.created_at, other.id) <= (mine.created_at, mine.id)
+        WHERE mine.id = :id AND other.status IN ('pending', 'queued')""",
+    line="""
+        SELECT id, extract(epoch FROM created_at)::double precision FROM user_tasks
+        WHERE kind = :kind AND status IN ('pending', 'queued')
+        ORDER BY created_at, id LIMIT :most""",
     clock="""
         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
     encoding="""
@@ -266,9 +351,9 @@ class Postgresql(Dialect):
         """With parameters as psycopg wants them: `%(name)s`."""
         return _pyformat(statement)
 
-    def list_parameter(self, numbers: Iterable[int]) -> list[int]:
+    def list_parameter(self, values: Iterable[int | str | None]) -> list[int | str | None]:
         """As an array."""
-        return list(numbers)
+        return list(values)
 
     def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
         """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""

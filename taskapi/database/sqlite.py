@@ -36,6 +36,61 @@ CHANGED_SINCE = """
     ORDER BY revision"""
 
 STATEMENTS = Statements(
+    tasks_of=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE user_id = :user_id AND status IN (SELECT value FROM json_each(:statuses))
+            AND (:kind IS NULL OR kind = :kind)
+            AND (:path IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status IN (SELECT value FROM json_each(:statuses))
+            AND (:kind IS NULL OR kind = :kind)
+            AND (:path IS NULL OR learning_path_id = :path)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
+    tasks_lately=f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE id IN (
+            SELECT id FROM (
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('pending', 'queued', 'starting', 'running')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND (:kind IS NULL OR kind = :kind)
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND kind IN (SELECT value FROM json_each(:kinds)) AND ended_at >= :since
+                UNION ALL
+                SELECT id, created_at FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout')
+                    AND status IN (SELECT value FROM json_each(:statuses))
+                    AND kind IS NULL AND ended_at >= :since AND :kind IS NULL
+            ) AS lately
+            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        )
+        ORDER BY created_at DESC, id DESC""",
+    newest="""
+        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN (SELECT value FROM json_each(:statuses))
+            ORDER BY id DESC LIMIT :most
+        ) AS newest""",
+    newest_of_kind="""
+        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
+            SELECT created_at FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout')
+                AND status IN (SELECT value FROM json_each(:statuses))
+                AND kind = :kind
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS newest""",
+    active_counts="""
+        SELECT status, count(*), min(created_at),
+            count(*) FILTER (
+                WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now'))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY status""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))
@@ -67,6 +122,42 @@ STATEMENTS = Statements(
             AND created_at > strftime('%Y-%m-%dT%H:%M:%fZ', :revision / 1000000, 'unixepoch')
             AND revision > :revision
         ORDER BY revision DESC LIMIT :most""",
+    runs="""
+        SELECT * FROM (
+            SELECT 86400 * (julianday(created_at) - 2440587.5),
+                86400 * (julianday(coalesce(started_at, ended_at)) - 2440587.5),
+                86400 * (julianday(ended_at) - 2440587.5)
+            FROM (
+                SELECT created_at, started_at, ended_at, status FROM user_tasks
+                WHERE kind = :kind AND status IN ('completed', 'failed', 'timeout')
+                ORDER BY ended_at DESC LIMIT 10 * :most
+            )
+            WHERE started_at IS NOT NULL OR status = 'completed'
+            ORDER BY ended_at DESC LIMIT :most
+        )
+        UNION ALL
+        SELECT * FROM (
+            SELECT 86400 * (julianday(created_at) - 2440587.5),
+                86400 * (julianday(started_at) - 2440587.5),
+                NULL
+            FROM user_tasks
+            WHERE kind = :kind AND status IN ('starting', 'running')
+            ORDER BY started_at DESC LIMIT :most
+        )""",
+    standings="""
+        SELECT id, kind, status, progress / 100,
+            86400 * (julianday(started_at) - 2440587.5),
+            86400 * (julianday('now') - 2440587.5)
+        FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
+    place="""
+        SELECT count(*), 86400 * (julianday(min(other.created_at)) - 2440587.5)
+        FROM user_tasks AS mine JOIN user_tasks AS other ON other.kind = mine.kind
+            AND (other.created_at, other.id) <= (mine.created_at, mine.id)
+        WHERE mine.id = :id AND other.status IN ('pending', 'queued')""",
+    line="""
+        SELECT id, 86400 * (julianday(created_at) - 2440587.5) FROM user_tasks
+        WHERE kind = :kind AND status IN ('pending', 'queued')
+        ORDER BY created_at, id LIMIT :most""",
     clock="""
         SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000
             + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000""",
@@ -234,9 +325,9 @@ class Sqlite(Dialect):
         """As it is."""
         return statement
 
-    def list_parameter(self, numbers: Iterable[int]) -> str:
+    def list_parameter(self, values: Iterable[int | str | None]) -> str:
         """As JSON."""
-        return orjson.dumps(list(numbers)).decode()
+        return orjson.dumps(list(values)).decode()
 
     def known_parameters(self, known: Mapping[int, int]) -> dict[str, Any]:
         """As a JSON object."""

@@ -22,10 +22,41 @@ class Statements:
     task: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = :task_id"""
 
-    tasks_of: str = f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE user_id = :user_id
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
+    # Lists: a filter that is not wanted is NULL, or all seven statuses.
+
+    tasks_of: str
+
+    tasks: str
+
+    # No index has everybody's tasks in this order, but whatever has ended was created before: no task of a page is
+    # older than the oldest of the newest as many by id, or by their end. So of those that have ended, only those are
+    # looked at that ended later than that (an hour is for clocks that differ), kind by kind, as they are indexed.
+
+    tasks_lately: str
+
+    newest: str
+
+    newest_of_kind: str
+
+    kinds_ended: str = """
+        WITH RECURSIVE found (kind, number) AS (
+            SELECT min(kind), 1 FROM user_tasks WHERE status IN ('completed', 'failed', 'timeout')
+            UNION ALL
+            SELECT (
+                SELECT min(kind) FROM user_tasks
+                WHERE status IN ('completed', 'failed', 'timeout') AND kind > found.kind
+            ), number + 1
+            FROM found WHERE kind IS NOT NULL AND number < :most
+        )
+        SELECT kind FROM found WHERE kind IS NOT NULL"""
+
+    ended_counts: str = """
+        SELECT status, count(*) FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout')
+        GROUP BY status"""
+
+    # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
+    active_counts: str
 
     latest_of_learning_path: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks
@@ -69,6 +100,19 @@ class Statements:
         SELECT version FROM user_tasks_schema"""
 
     ended_before: str
+
+    # For forecasts, moments as seconds since 1970. Of those that have ended, only the last so many are looked at, which
+    # an index finds: whoever closed a long queue has left a hundred thousand that never ran. One that was completed
+    # without a word of its start is taken to have waited until then.
+
+    runs: str
+
+    standings: str
+
+    # How many wait before a task, itself included, and since when the first of them.
+    place: str
+
+    line: str
 
     # What workers write. NULL leaves a column as it is; `advance` adds up over processes.
 

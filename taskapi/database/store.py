@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
-from .models import ID, Snapshot, TaskStatus
+from .models import FINAL, ID, WAITING, Snapshot, TaskStatus
 from .overdue import Overdue
 from .reader import Reader
 from .sqlite import MemoryReader
@@ -22,6 +22,9 @@ MISSED_AT_MOST = 1000
 KEYS_AT_MOST = 5000
 PRUNE_BATCH = 500
 CLOSE_BATCH = 500
+# With more kinds than that, a list of everybody's tasks reads every row.
+KINDS_AT_MOST = 200
+FIRST_MOMENT, LAST_MOMENT = "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"
 
 
 # Made once, since SQLAlchemy takes as long to read a statement's text as to run it.
@@ -42,6 +45,39 @@ class AttemptKey(NamedTuple):
     id: int
     task_id: str
     attempt: int
+
+
+class Filters(NamedTuple):
+    """Which tasks a list is to hold; None is no filter."""
+
+    statuses: Sequence[TaskStatus] = tuple(TaskStatus)
+    kind: str | None = None
+    learning_path_id: int | None = None
+
+
+EVERY_TASK = Filters()
+
+
+class Summary(NamedTuple):
+    """How many tasks have each status, when the one that waits longest was created, and how many are stalled.
+
+    Stalled: started, its lease run out, not yet closed.
+    """
+
+    counts: Mapping[str, int]
+    oldest_waiting_at: Any  # a moment as the driver gives it, in UTC
+    stalled: int
+
+
+class Standing(NamedTuple):
+    """How far a task is: `share` from 0 to 1; `started_at` and `now` by the database's clock, seconds since 1970."""
+
+    id: int
+    kind: str | None
+    status: TaskStatus
+    share: float
+    started_at: float | None
+    now: float
 
 
 class Attempt(NamedTuple):
@@ -137,9 +173,27 @@ class Store:
         """The task with this `task_id`."""
         return self._first(self._sql.task, task_id=task_id)
 
-    def tasks_of(self, user_id: int, skip: int, limit: int) -> list[Snapshot]:
+    def tasks_of(self, user_id: int, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of the user's tasks, newest first."""
-        return self._snapshots(self._sql.tasks_of, user_id=user_id, skip=skip, limit=limit)
+        return self._page(self._sql.tasks_of, filters, user_id=user_id, skip=skip, limit=limit)
+
+    def tasks(self, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
+        """A page of everybody's tasks, newest first."""
+        lately = self._lately(filters, skip + limit)
+        if lately is None:
+            return self._page(self._sql.tasks, filters, skip=skip, limit=limit)
+        return self._page(self._sql.tasks_lately, filters, skip=skip, limit=limit, **lately)
+
+    def ended_counts(self) -> dict[str, int]:
+        """How many tasks have ended in each way there is; every row is looked at."""
+        return dict(self._rows(self._sql.ended_counts))
+
+    def summary(self, ended: dict[str, int]) -> Summary:
+        """All of the table in short, given what `ended_counts` said."""
+        rows = self._rows(self._sql.active_counts)
+        counts = dict.fromkeys(map(str, TaskStatus), 0) | ended | {status: count for status, count, _, _ in rows}
+        waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
+        return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
 
     def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
         """The newest task of a learning path, whoever owns it."""
@@ -157,6 +211,25 @@ class Store:
         """Those of the user's newest tasks that are final and changed after a revision."""
         rows = self._rows(self._sql.keys_ended_lately, user_id=user_id, revision=revision, most=MISSED_AT_MOST)
         return [Key(*row) for row in rows]
+
+    # What forecasts ask for; moments are seconds since 1970.
+
+    def runs(self, kind: str, most: int) -> list[tuple[float, float, float | None]]:
+        """When the last tasks of a kind that ran were created, started and ended, and those that run now (no end)."""
+        return self._rows(self._sql.runs, kind=kind, most=most)
+
+    def standings(self, ids: Iterable[int]) -> list[Standing]:
+        """How far these tasks are; one that was deleted is missing."""
+        return [Standing(*row) for row in self._rows(self._sql.standings, ids=self._list(ids))]
+
+    def place(self, id_: int) -> tuple[int, float | None]:
+        """A task's place among those of its kind that wait, and when the first of them was created."""
+        places: list[tuple[int, float | None]] = self._rows(self._sql.place, id=id_)
+        return places[0]
+
+    def line(self, kind: str, most: int) -> list[tuple[int, float]]:
+        """The first tasks of a kind that wait, by id, and when each was created."""
+        return self._rows(self._sql.line, kind=kind, most=most)
 
     # What the feed asks for.
 
@@ -303,6 +376,27 @@ class Store:
 
     def _snapshots(self, statement: str, **parameters: Any) -> list[Snapshot]:
         return [self._snapshot(row) for row in self.reader.rows(statement, parameters)]
+
+    def _page(self, statement: str, filters: Filters, **parameters: Any) -> list[Snapshot]:
+        statuses, kind, path = filters
+        return self._snapshots(statement, statuses=self._list(statuses), kind=kind, path=path, **parameters)
+
+    def _lately(self, filters: Filters, most: int) -> dict[str, Any] | None:
+        """What narrows down the newest so many of everybody's tasks; None where an index finds them, or nothing."""
+        if filters.learning_path_id is not None:
+            return None
+        if FINAL.isdisjoint(filters.statuses):
+            return {"kinds": self._list([]), "since": LAST_MOMENT}
+        statuses, kinds = self._list(filters.statuses), [filters.kind]
+        if filters.kind is None:
+            kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
+            found = self._rows(self._sql.newest, statuses=statuses, most=most)
+        else:
+            found = self._rows(self._sql.newest_of_kind, statuses=statuses, kind=filters.kind, most=most)
+        if len(kinds) == KINDS_AT_MOST:
+            return None
+        count, since = found[0]
+        return {"kinds": self._list(kinds), "since": since if count == most else FIRST_MOMENT}
 
     def _first(self, statement: str, **parameters: Any) -> Snapshot | None:
         rows = self.reader.rows(statement, parameters)

@@ -35,7 +35,7 @@ def _path(path: str) -> str:
     """Where an operation is in this application; nothing for what is turned off."""
     if path.startswith(API):
         return (
-            url_for("taskapi.tasks.my_tasks").removeprefix(request.script_root).removesuffix("/users/me")
+            url_for("taskapi.lists.my_tasks").removeprefix(request.script_root).removesuffix("/users/me")
             + path[len(API) :]
         )
     endpoint = ENDPOINTS[path]

@@ -15,7 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import metrics
 from ..database.models import Snapshot
 from ..database.store import ACTIVE_AT_MOST, Store
+from ..forecasts import Forecasts
 from .feed import Feed, open_feed
+from .forecaster import Forecaster
 from .hub import LATE_COMMIT, MICROSECONDS, Hub, Places, Stream, Terms
 from .queues import QueueStream, Waiter, capacity
 from .sockets import Poller, SocketStream, can_take_over
@@ -40,11 +42,19 @@ MAX_WAITS = 250
 
 
 class Broadcaster:
-    """Keeps the streams of one process up to date, in two threads (greenlets under gevent) that start when needed."""
+    """Keeps the streams of one process up to date, in three threads (greenlets under gevent) that start when needed."""
 
-    def __init__(self, store: Store, streams: Places, max_waits_per_user: int, max_thread_streams: int | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        forecasts: Forecasts,
+        streams: Places,
+        max_waits_per_user: int,
+        max_thread_streams: int | None,
+    ) -> None:
         waits = Places(MAX_WAITS, max_waits_per_user)
-        self._hub = Hub(streams, waits, pause=lambda: time.sleep(0))
+        self._hub = Hub(streams, waits, pause=_let_others_run)
+        self._forecaster = Forecaster(self._hub, forecasts, pause=_let_others_run)
         self._feed: Feed = open_feed(store, self)
         self._store = store
         self._max_thread_streams = max_thread_streams
@@ -66,6 +76,7 @@ class Broadcaster:
             self._started = True
         threading.Thread(target=self._feed.run, name="taskapi-feed", daemon=True).start()
         threading.Thread(target=self._run, name="taskapi-broadcaster", daemon=True).start()
+        threading.Thread(target=self._forecaster.run, name="taskapi-forecaster", daemon=True).start()
 
     @property
     def is_connected(self) -> bool:
@@ -104,6 +115,8 @@ class Broadcaster:
         """Let a stream follow a task whose row was just read."""
         self.start()
         self._read_soon({task.id: task.user_id} if self._hub.follow_task(task, stream) else {})
+        if not stream.is_held:
+            self._forecaster.follow(task.id)
         self._say_bye_to_the_late()
 
     def follow_user(self, stream: Stream, user_id: int, cursor: int | None) -> None:
@@ -277,3 +290,7 @@ class Broadcaster:
 
     def _keys(self, known: Iterable[int], start: int) -> list[Any]:
         return self._store.keys_of_ids(itertools.islice(known, start, start + KEYS_BATCH))
+
+
+def _let_others_run() -> None:
+    time.sleep(0)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from .. import metrics
 from ..database.models import Snapshot
+from ..forecast import Forecast, has_changed
 from . import sse
 from .sse import KEEP_ALIVE, Frame
 
@@ -138,13 +139,14 @@ class Topic:
 
 
 class TaskTopic(Topic):
-    """The streams that follow one task, and the newest snapshot that they were given."""
+    """The streams that follow one task, the newest snapshot that they were given, and what is expected of it."""
 
-    __slots__ = ("has_stragglers", "newest")
+    __slots__ = ("forecast", "has_stragglers", "newest")
 
     def __init__(self, key: int, home: dict[int, Any], newest: Snapshot) -> None:
         super().__init__(key, home)
         self.newest = newest
+        self.forecast: Forecast | None = None
         # A stream was let in with another snapshot than the newest: whichever is right, it is to be read again.
         self.has_stragglers = False
 
@@ -204,6 +206,10 @@ def ending(snapshot: Snapshot, *, is_admin: bool = False) -> Frame:
 def for_admins(frame: Frame, task: Snapshot) -> Frame:
     """The same frame with what only administrators are shown."""
     return Frame.of(frame.raw.replace(task.json, task.json_for(True), 1))
+
+
+def _told(forecast: Forecast) -> Frame:
+    return Frame.of(sse.forecast(forecast.json))
 
 
 def farewell(reason: str) -> Frame:
@@ -293,13 +299,16 @@ class Hub:
             if topic is None or is_first:
                 topic = TaskTopic(task.id, self._tasks, task)
             self._join(topic, stream)
-            if task.revision > topic.newest.revision:
+            is_newer = task.revision > topic.newest.revision
+            if is_newer:
                 topic.newest, topic.has_stragglers = task, False
                 self._deliver(topic, task, ending(task))
-                return False
-            topic.has_stragglers = topic.has_stragglers or task.revision != topic.newest.revision
-            self._give(topic, [stream], task, ending(task))
-            return is_first or topic.has_stragglers
+            else:
+                topic.has_stragglers = topic.has_stragglers or task.revision != topic.newest.revision
+                self._give(topic, [stream], task, ending(task))
+            if topic.forecast is not None:
+                self._foretell(topic, [stream], _told(topic.forecast))
+            return not is_newer and (is_first or topic.has_stragglers)
 
     def follow_user(self, user_id: int, began: int, ended: Mapping[int, int], stream: Stream) -> None:
         """Let a stream follow all tasks of a user, from this moment (of the database's clock) on.
@@ -426,6 +435,32 @@ class Hub:
             if known < task.revision and not (known == -1 and user.is_history(task)):
                 deliveries.append((user, task, user.frame(task)))
         return in_order
+
+    def is_streamed(self, task_id: int) -> bool:
+        """Whether any stream, not only held requests, follows a task."""
+        with self._lock:
+            topic = self._tasks.get(task_id)
+            return topic is not None and not all(stream.is_held for stream in topic.streams)
+
+    def foretell(self, task_id: int, forecast: Forecast) -> None:
+        """Tell those who follow a task what is expected of it, if they were not told nearly the same before."""
+        with self._lock:
+            topic = self._tasks.get(task_id)
+            if topic is None or not (topic.forecast is None or has_changed(topic.forecast, forecast, time.time())):
+                return
+            topic.forecast = forecast
+            frame, streams = _told(forecast), list(topic.streams)
+            for start in range(0, len(streams), STREAMS_PER_TURN):
+                if start:
+                    self._pause()
+                self._foretell(topic, streams[start : start + STREAMS_PER_TURN], frame)
+
+    def _foretell(self, topic: TaskTopic, streams: Iterable[Stream], frame: Frame) -> None:
+        told = [stream for stream in streams if stream.topic is topic and not stream.is_held]
+        for stream in told:
+            stream.last_frame = self.clock()
+            stream.send(~topic.key, frame)  # beside the snapshot, which it must not replace
+        metrics.frames_sent.inc(len(told))
 
     def start_over(self, task_ids: Iterable[int]) -> None:
         """Forget what was sent of rows that went back: what is read of them next is news to everybody."""

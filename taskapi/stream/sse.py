@@ -45,6 +45,11 @@ def cancelling(requested_at: str, task_id: str | None = None) -> bytes:
     return f"event: cancelling\ndata: {json.dumps({**task, 'requested_at': requested_at})}\n\n".encode()
 
 
+def forecast(json: bytes) -> bytes:
+    """What is expected of a task; without an id, since it is no state that a client could have missed."""
+    return b"event: forecast\ndata: %b\n\n" % json
+
+
 def bye(reason: str, retry: int) -> bytes:
     """The event before a planned close: the browser reconnects after `retry` milliseconds."""
     return f"event: bye\nretry: {retry}\ndata: {json.dumps({'reason': reason})}\n\n".encode()
