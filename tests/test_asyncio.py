@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 from harness import ROOT, Proxy, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
 from taskapi.database.store import Store
 from taskapi.progress import DatabaseUnavailable, Progress, Task, TaskClosed, TaskNotFound, current_task, writer
+from taskapi.testing import eager
 
 # What a callback of the event loop may take.
 SLOW_SECONDS = 0.005
@@ -213,6 +215,18 @@ def test_many_tasks_run_at_once(progress: Progress, engine: sa.Engine) -> None:
     for number, task_id in enumerate(asyncio.run(all_of_them())):
         found = row(engine, task_id)
         assert (found["user_id"], found["status"], found["completed_items"]) == (number, "completed", number)
+
+
+def test_in_a_host_s_tests_an_async_for_is_in_the_row_at_once(app: Flask, engine: sa.Engine) -> None:
+    async def work() -> None:
+        progress = Progress()
+        async with progress.atask(user_id=1) as task, task.step("only") as step:
+            async for number in step.track(numbers(5), total=5):
+                found = row(engine, task.task_id)
+                assert (found["completed_items"], found["progress"]) == (number, 20 * number)
+
+    with eager(app):
+        asyncio.run(work())
 
 
 # The end by a cancelled asyncio task.

@@ -135,12 +135,21 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Non
 
 
 class Following(AsyncIterator[T]):
-    """The items of a loop for `async for`; the loop ends with the last one, an error, or when it is let go of."""
+    """The items of a loop for `async for`; the loop ends with the last one, an error, or when it is let go of.
+
+    Calls `begin` before the first item, `each` when one is there, `end` once and then, if all went well, `check`.
+    """
 
     def __init__(
-        self, loop: AsyncLoop[T], begin: Callable[[], object], end: Callable[[], None], check: Callable[[], None]
+        self,
+        loop: AsyncLoop[T],
+        begin: Callable[[], object],
+        each: Callable[[], None],
+        end: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
         self._loop = loop
+        self._each = each
         self._begin: Callable[[], object] | None = begin
         self._end: Callable[[], None] | None = None
         self._at_end = end
@@ -154,7 +163,8 @@ class Following(AsyncIterator[T]):
         if self._end is None:
             raise StopAsyncIteration
         try:
-            return await self._loop.next()
+            item = await self._loop.next()
+            self._each()
         except StopAsyncIteration:
             self._finish()
             self._check()
@@ -162,6 +172,7 @@ class Following(AsyncIterator[T]):
         except BaseException:
             self._finish()
             raise
+        return item
 
     def _finish(self) -> None:
         if self._end is not None:

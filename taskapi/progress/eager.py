@@ -45,6 +45,10 @@ class EagerWriter(Writer):
 
     def _one_by_one(self, ledger: Ledger, part: Iterator[T]) -> Iterator[T]:
         for item in part:
-            self.watch(ledger)
-            ledger.check_open()
+            self.before_item(ledger)
             yield item
+
+    def before_item(self, ledger: Ledger) -> None:
+        """Write what is counted. Raises `TaskClosed`."""
+        self.watch(ledger)
+        ledger.check_open()

@@ -141,10 +141,9 @@ class Ledger:
         Returns the loop to go through.
         """
         part = part or self.here()
-        around = tuple((ledger, outer) for ledger, outer in _around.get() if ledger.runs(outer))
         if self._is_in_loop():
             loop, expected = InnerLoop(loop), None
-        _around.set((*around, (self, loop)))
+        _around.set((*((ledger, thing) for ledger, thing in _around.get() if ledger.runs(thing)), (self, loop)))
         with self._lock:
             self._loops[loop] = part
             if self in _shielded.get():

@@ -158,6 +158,7 @@ class Task:
         return Following(
             loop,
             begin=lambda: counted.append(self._begin(loop, expected)),
+            each=lambda: self._writer.before_item(self._ledger),
             end=lambda: self._end(counted.pop()),
             check=self._ledger.check_open,
         )

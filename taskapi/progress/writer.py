@@ -185,6 +185,9 @@ class Writer:
         """A loop's items as they are: the loop itself tells how far it is."""
         return parts
 
+    def before_item(self, _ledger: Ledger) -> None:
+        """Nothing, before a coroutine's loop asks for its next item."""
+
     def poke(self) -> None:
         """Write now, if the last write is long enough ago."""
         if self._pokes.empty():
