@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, row, wait_until, writes
+from harness import ROOT, insert, row, wait_until, writes
 
-from taskapi.progress import Progress, Task, TaskClosed
+from taskapi.progress import Progress, Step, Task, TaskClosed
 from taskapi.progress.parts import Part
 
 README = (ROOT / "README.md").read_text()
@@ -449,6 +449,42 @@ def test_other_processes_move_the_bar_no_further_than_the_step(
                     joined.advance(100)
                 if item == 3:
                     shows(task, completed_items=403, total_items=5, progress=50)
+
+
+def test_a_step_of_a_process_that_does_not_run_the_task_only_says_the_stage(
+    progress: Progress, engine: sa.Engine
+) -> None:
+    insert(engine, "running", status="running", total_items=10)
+
+    with progress.attach("running") as task, task.step("within") as step:
+        list(step.track(range(4)))
+        step.advance()
+
+    found = row(engine, "running")
+    assert (found["stage"], found["completed_items"], found["total_items"]) == ("within", 5, 10)
+    assert found["progress"] == 50
+
+
+def test_a_forked_child_that_leaves_a_step_of_its_parent_ends_nothing(progress: Progress, engine: sa.Engine) -> None:
+    with progress.task(user_id=1) as task:
+        first, second = task.step("first"), task.step("second")
+        with first as outer, outer.step("inner") as step:
+            step.update(total_items=10)
+            wait_until(lambda: row(engine, task.task_id)["stage"] == "inner", 5)
+            child = multiprocessing.get_context("fork").Process(target=leave, args=[step, first])
+            child.start()
+            child.join()
+            wait_until(lambda: row(engine, task.task_id)["progress"] == 15, 5)
+            assert row(engine, task.task_id)["stage"] == "inner"
+        with second:
+            wait_until(lambda: row(engine, task.task_id)["stage"] == "second", 5)
+            assert row(engine, task.task_id)["progress"] == 50
+
+
+def leave(step: Step, outer: Step) -> None:
+    step.advance(3)
+    step.__exit__(None, None, None)
+    outer.__exit__(None, None, None)
 
 
 def test_another_attempt_has_the_whole_bar_again(progress: Progress, shows: Callable[..., None]) -> None:

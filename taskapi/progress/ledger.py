@@ -103,7 +103,7 @@ class Ledger:
 
     def say_items(self, part: Part | None, total_items: int | None, completed_items: int | None) -> None:
         """Note how many items there are and are completed, in a step or where the running code is."""
-        part = part or self.here()
+        part = self.here(part)
         with self._lock:
             if total_items is not None:
                 part.total_given = total_items
@@ -127,7 +127,7 @@ class Ledger:
 
         Returns whether the writer will see it, and there is nothing that the worker must be told.
         """
-        part = part or (self.here() if self._bar.parts else self._bar)
+        part = self.here(part) if self._bar.parts else self._bar
         with self._lock:
             part.count(n)
             if part is not self._shown[1] and not self._entered:
@@ -140,7 +140,7 @@ class Ledger:
         Loops beside each other add up, and so do the numbers of items they expect unless the worker gave the total.
         Returns the loop to go through.
         """
-        part = part or self.here()
+        part = self.here(part)
         if self._is_in_loop():
             loop, expected = InnerLoop(loop), None
         _around.set((*((ledger, thing) for ledger, thing in _around.get() if ledger.runs(thing)), (self, loop)))
@@ -182,7 +182,7 @@ class Ledger:
 
         One that is made in the body of a loop has no share, since the loop counts for all in it.
         """
-        whole = part or self.here()
+        whole = self.here(part)
         if self._is_in_loop():
             return Part(name, 0.0, whole)
         with self._lock:
@@ -208,7 +208,7 @@ class Ledger:
     def leave(self, part: Part, *, finished: bool) -> None:
         """Work on a step no more; if another one is still worked on, that is the stage again."""
         entry = self._take_entry(part)
-        if not entry.counts:
+        if not (entry.counts and self.ends_here):
             return
         with self._lock:
             part.leave(finished=finished)
@@ -235,13 +235,16 @@ class Ledger:
                 return thing
         return Entry(part, counts=part in self._entered)  # it was entered in another context
 
-    def here(self) -> Part:
-        """The innermost step in which the running code is, else the one that was entered last, else the whole.
+    def here(self, part: Part | None = None) -> Part:
+        """The step that is named, else the innermost one in which the running code is.
 
-        In a process that does not run the task, always the part whose items the row counts.
+        Else the one that was entered last, else the whole. In a process that does not run the task, always the part
+        whose items the row counts.
         """
         if not self.ends_here:
             return self._shown[1]
+        if part is not None:
+            return part
         for ledger, thing in reversed(_around.get()):
             if ledger is self and isinstance(thing, Entry) and thing.counts and thing.part.is_entered:
                 return thing.part
@@ -263,8 +266,9 @@ class Ledger:
         self._say_bar()
 
     def _say_bar(self) -> None:
-        """Have it written where the bar is."""
-        self._said["share"] = Said(None, self._count())
+        """Have it written where the bar is, if this process moves it."""
+        if self.ends_here:
+            self._said["share"] = Said(None, self._count())
 
     def check_open(self) -> None:
         """Raise `TaskClosed` if the task has ended or is to, but not where nothing may be torn."""
