@@ -41,7 +41,7 @@ class Background:
             if self._process == os.getpid() or not self._is_up_to_date():
                 return
             self._process = os.getpid()
-        _insist_on_cooperative_psycopg()
+        _tell_of_blocking_psycopg()
         _take_all_descriptors()
         self._broadcaster.start()
         _in_background(maintenance.run, self._store, self._limits)
@@ -77,10 +77,13 @@ def _take_all_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _insist_on_cooperative_psycopg() -> None:
+def _tell_of_blocking_psycopg() -> None:
     waiting = sys.modules.get("psycopg.waiting")
     if servers.is_cooperative() and waiting is not None and waiting.wait is getattr(waiting, "wait_c", None):
-        raise RuntimeError("psycopg was imported before gevent patched the standard library: a query would block all.")
+        log.error(
+            "psycopg was imported before gevent patched the standard library: each query stops all requests of the "
+            "process. Start gunicorn without --preload."
+        )
 
 
 def _say_bye_when_told(told: threading.Lock, broadcaster: Broadcaster) -> None:

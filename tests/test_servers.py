@@ -95,11 +95,12 @@ def serve_host(database_url: str, members: dict[str, str], tmp_path: Path) -> It
     """Start gunicorn on the host."""
     with contextlib.ExitStack() as servers:
 
-        def serve(*arguments: str, app: str = f"{HOST}:wrapped", **settings: Any) -> HostServer:
+        def serve(*arguments: str, app: str = f"{HOST}:wrapped", wait: bool = True, **settings: Any) -> HostServer:
             log = tmp_path / "host.log"
             server = HostServer(database_url, log, *arguments, app=app, variables=members, wait=False, **settings)
             servers.callback(server.close)
-            server.wait()
+            if wait:
+                server.wait()
             return server
 
         yield serve
@@ -237,6 +238,20 @@ def test_behind_wrappers_and_with_the_hosts_hooks_a_dead_workers_task_times_out(
 
     serve_host("-c", own_hooks, *WORKERS[kind])  # which asks for a page of the host's
 
+    wait_until(lambda: row(engine, "a")["status"] == "timeout")
+
+
+@only_postgresql
+def test_a_host_that_is_preloaded_under_gevent_is_served_and_told(
+    serve_host: Serve, engine: sa.Engine, no_hooks: str
+) -> None:
+    insert(engine, "a", status="running", lease_expires_at="2020-01-01 00:00:00+00:00")
+
+    server = serve_host("-c", no_hooks, "-k", "gevent", "--preload", wait=False)
+    wait_until(lambda: "Booting worker" in server.log.read_text())
+
+    assert server.get("/").status == 200
+    assert "psycopg was imported before gevent" in server.log.read_text()
     wait_until(lambda: row(engine, "a")["status"] == "timeout")
 
 
