@@ -65,7 +65,7 @@ def test_schemathesis_finds_no_answer_that_the_description_does_not_know(
     ]
     command += [
         "--header",
-        f"Authorization: Bearer {make_token()}",
+        f"Authorization: Bearer {make_token(is_admin=True)}",
         "--max-examples",
         "40",
         "--seed",

@@ -9,7 +9,6 @@ import pickle
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, environment, insert, row, update, wait_until, writes
+from harness import ROOT, Proxy, environment, insert, row, update, wait_until, writes
 from sqlalchemy.engine import make_url
 
 from taskapi.database import schema, sqlite
@@ -1231,48 +1230,6 @@ def test_the_lease_of_an_attached_task_that_says_nothing_is_not_renewed(
 
 
 # Outages.
-
-
-class Proxy:
-    """A way to PostgreSQL that can be cut."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._open: list[socket.socket] = []
-        self.port = 0
-        self.open()
-
-    def open(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        while self._open:
-            connection = self._open.pop()
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _address = listener.accept()
-                server = socket.create_connection(self._target)
-                self._open += [client, server]
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import orjson
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from flask_jwt_extended import create_access_token
+from flask_migrate.cli import db
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import demo, extras, maintenance
@@ -57,6 +58,7 @@ tasks = TaskGroup("tasks", help="Look at tasks, and keep the table true and smal
 def init_app(app: Flask) -> None:
     """Add the commands to `flask`."""
     app.cli.help = f"Progress of background tasks. What is kept without settings is in {app.instance_path}."
+    app.cli.add_command(db)  # which `flask` has by itself
     app.cli.add_command(token)
     app.cli.add_command(tasks)
     app.cli.add_command(demo.command)

@@ -24,7 +24,8 @@ ANSWER_SECONDS = 10.0
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
 
-UNDEFINED_TABLE = "42P01"
+# A table, a column.
+UNDEFINED = ("42P01", "42703")
 # The classes of errors (PostgreSQL, appendix A) whose messages name roles, tables and resources, but no values.
 TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 # What libpq says before the reason.
@@ -89,7 +90,7 @@ STATEMENTS = Statements(
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id = ANY(:ids)""",
     to_stop="""
-        SELECT id, task_id, attempt, status IN ('starting', 'running') FROM user_tasks
+        SELECT id, task_id, abs(attempt), status IN ('starting', 'running') FROM user_tasks
         WHERE id = ANY(:ids) AND (cancel_requested_at IS NOT NULL OR status NOT IN ('starting', 'running'))""",
     cancel="""
         UPDATE user_tasks SET
@@ -159,7 +160,7 @@ STATEMENTS = Statements(
             statement_timestamp() + make_interval(secs => CAST(:finish_within AS double precision)))""",
     # What is no longer to run: why, and within how many seconds it was to. An index needs a clock that stands still.
     overdue_started="""
-        SELECT id, task_id, attempt, status, lease_expires_at,
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
             CASE
                 WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                 WHEN end_by < statement_timestamp() THEN 'unfinished'
@@ -173,7 +174,7 @@ STATEMENTS = Statements(
                 < statement_timestamp() - make_interval(secs => CAST(:cancel_within AS double precision)))
         LIMIT :batch""",
     overdue_waiting="""
-        SELECT id, task_id, attempt, status, lease_expires_at,
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
             CASE WHEN end_by < statement_timestamp() THEN 'unfinished' ELSE 'unstarted' END,
             CAST(extract(epoch FROM
                 CASE WHEN end_by < statement_timestamp() THEN end_by ELSE start_by END - created_at
@@ -191,7 +192,7 @@ STATEMENTS = Statements(
             FROM kinds WHERE kinds.kind IS NOT NULL
         )
         SELECT task.* FROM kinds CROSS JOIN LATERAL (
-            SELECT id, task_id, attempt, status, lease_expires_at, 'unstarted',
+            SELECT id, task_id, abs(attempt), status, lease_expires_at, 'unstarted',
                 CAST(:start_within AS double precision)
             FROM user_tasks
             WHERE status IN ('pending', 'queued') AND kind = kinds.kind
@@ -201,7 +202,7 @@ STATEMENTS = Statements(
             LIMIT :batch
         ) AS task
         UNION ALL (
-            SELECT id, task_id, attempt, status, lease_expires_at, 'unstarted',
+            SELECT id, task_id, abs(attempt), status, lease_expires_at, 'unstarted',
                 CAST(:start_within AS double precision)
             FROM user_tasks
             WHERE status IN ('pending', 'queued') AND kind IS NULL
@@ -211,7 +212,7 @@ STATEMENTS = Statements(
             LIMIT :batch)
         LIMIT :batch""",
     refused="""
-        SELECT id, task_id, attempt, status, lease_expires_at,
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
             CASE
                 WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                 WHEN end_by <= statement_timestamp() THEN 'unfinished'
@@ -226,7 +227,7 @@ STATEMENTS = Statements(
             OR (start_by <= statement_timestamp() AND status IN ('pending', 'queued')))""",
     close="""
         UPDATE user_tasks SET status = :closed_as, result_message = :message
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status = :status
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status = :status
             AND lease_expires_at IS NOT DISTINCT FROM CAST(:lease_expires_at AS timestamp with time zone)""",
     ended_before="""
         SELECT id FROM user_tasks
@@ -236,7 +237,7 @@ STATEMENTS = Statements(
     claim="""
         UPDATE user_tasks SET
             status = 'starting',
-            attempt = attempt + 1,
+            attempt = abs(attempt) + 1,
             stage = CASE WHEN attempt = 0 THEN stage END,
             progress = 0,
             completed_items = 0,
@@ -255,22 +256,35 @@ STATEMENTS = Statements(
             stage = coalesce(:stage, stage),
             result_message = coalesce(:result_message, result_message),
             error_details = coalesce(:error_details, error_details),
-            total_items = coalesce(CAST(:total_items AS bigint), total_items),
-            completed_items = coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint),
+            attempt = CASE
+                WHEN CAST(:share AS double precision) IS NULL THEN attempt ELSE -CAST(:attempt AS bigint) END,
+            total_items = CASE
+                WHEN attempt < 0 AND CAST(:share AS double precision) IS NULL THEN total_items
+                ELSE nullif(coalesce(CAST(:total_items AS bigint), total_items), -1) END,
+            completed_items = greatest(
+                0, coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint)),
             progress = CASE
                 WHEN CAST(:progress AS double precision) IS NOT NULL THEN CAST(:progress AS double precision)
+                WHEN CAST(:share AS double precision) IS NOT NULL
+                THEN greatest(progress, least(100.0, CAST(:begins AS double precision)
+                    + CAST(:share AS double precision) * coalesce(least(1.0,
+                    1.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
+                    / nullif(nullif(coalesce(CAST(:total_items AS bigint), total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
                 WHEN coalesce(CAST(:total_items AS bigint), total_items) > 0
                 THEN greatest(progress, least(100.0,
                     100.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL""",
+    positions="""
+        SELECT id, completed_items, total_items, progress FROM user_tasks WHERE id = ANY(:ids)""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL""",
     delete="""
         DELETE FROM user_tasks WHERE id = ANY(:ids)""",
@@ -284,13 +298,17 @@ class Postgresql(Dialect):
     drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
+    before_upgrade = ("SELECT pg_advisory_xact_lock(hashtext('user_tasks'))",)
     # A server's role need not own the tables: it was granted `user_tasks`, when there was no other one. And it is no
     # secret.
     after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)
 
+    def insist_on_driver(self) -> None:
+        """psycopg 3: an application's own engine may have another one."""
+        extras.need("postgresql", "PostgreSQL")
+
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
-        extras.need("postgresql", "PostgreSQL")
         return {
             "connect_args": {
                 "connect_timeout": 5,
@@ -346,9 +364,9 @@ class Postgresql(Dialect):
         """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""
         return {"ids": _array(known), "revisions": _array(known.values())}
 
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
         """By its code."""
-        return getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE
+        return getattr(getattr(error, "orig", None), "sqlstate", None) in UNDEFINED
 
     def explain(self, url: URL, error: Exception) -> str:
         """By host, port and database, and the words of libpq or of the server."""

@@ -100,7 +100,7 @@ STATEMENTS = Statements(
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
     to_stop="""
-        SELECT id, task_id, attempt, status IN ('starting', 'running') FROM user_tasks
+        SELECT id, task_id, abs(attempt), status IN ('starting', 'running') FROM user_tasks
         WHERE id IN (SELECT value FROM json_each(:ids))
             AND (cancel_requested_at IS NOT NULL OR status NOT IN ('starting', 'running'))""",
     cancel="""
@@ -172,7 +172,7 @@ STATEMENTS = Statements(
             strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :finish_within || ' seconds'))""",
     # What is no longer to run: why, and within how many seconds it was to.
     overdue_started="""
-        SELECT id, task_id, attempt, status, lease_expires_at,
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
             CASE
                 WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                 WHEN julianday(end_by) < julianday('now') THEN 'unfinished'
@@ -185,7 +185,7 @@ STATEMENTS = Statements(
             OR julianday(cancel_requested_at) < julianday('now', -:cancel_within || ' seconds'))
         LIMIT :batch""",
     overdue_waiting="""
-        SELECT id, task_id, attempt, status, lease_expires_at,
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
             CASE WHEN julianday(end_by) < julianday('now') THEN 'unfinished' ELSE 'unstarted' END,
             86400 * (julianday(CASE WHEN julianday(end_by) < julianday('now') THEN end_by ELSE start_by END)
                 - julianday(created_at))
@@ -200,7 +200,7 @@ STATEMENTS = Statements(
             SELECT (SELECT min(kind) FROM user_tasks WHERE status IN ('pending', 'queued') AND kind > kinds.kind)
             FROM kinds WHERE kinds.kind IS NOT NULL
         )
-        SELECT id, task_id, attempt, status, lease_expires_at, 'unstarted', :start_within
+        SELECT id, task_id, abs(attempt), status, lease_expires_at, 'unstarted', :start_within
         FROM kinds CROSS JOIN user_tasks
         WHERE status IN ('pending', 'queued') AND user_tasks.kind IS kinds.kind
             AND created_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:start_within || ' seconds')
@@ -208,7 +208,7 @@ STATEMENTS = Statements(
                 < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:start_within || ' seconds') END
         LIMIT :batch""",
     refused="""
-        SELECT id, task_id, attempt, status, lease_expires_at,
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
             CASE
                 WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                 WHEN julianday(end_by) <= julianday('now') THEN 'unfinished'
@@ -222,7 +222,7 @@ STATEMENTS = Statements(
             OR (julianday(start_by) <= julianday('now') AND status IN ('pending', 'queued')))""",
     close="""
         UPDATE user_tasks SET status = :closed_as, result_message = :message
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status = :status
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status = :status
             AND lease_expires_at IS :lease_expires_at""",
     ended_before="""
         SELECT id FROM user_tasks
@@ -232,7 +232,7 @@ STATEMENTS = Statements(
     claim="""
         UPDATE user_tasks SET
             status = 'starting',
-            attempt = attempt + 1,
+            attempt = abs(attempt) + 1,
             stage = CASE WHEN attempt = 0 THEN stage END,
             progress = 0,
             completed_items = 0,
@@ -252,21 +252,32 @@ STATEMENTS = Statements(
             stage = coalesce(:stage, stage),
             result_message = coalesce(:result_message, result_message),
             error_details = coalesce(:error_details, error_details),
-            total_items = coalesce(:total_items, total_items),
-            completed_items = coalesce(:completed_items, completed_items) + :advance,
+            attempt = CASE WHEN :share IS NULL THEN attempt ELSE -:attempt END,
+            total_items = CASE
+                WHEN attempt < 0 AND :share IS NULL THEN total_items
+                ELSE nullif(coalesce(:total_items, total_items), -1) END,
+            completed_items = max(0, coalesce(:completed_items, completed_items) + :advance),
             progress = CASE
                 WHEN :progress IS NOT NULL THEN :progress
+                WHEN :share IS NOT NULL
+                THEN max(progress, min(100.0, :begins + :share * coalesce(min(1.0,
+                    1.0 * (coalesce(:completed_items, completed_items) + :advance)
+                    / nullif(nullif(coalesce(:total_items, total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
                 WHEN coalesce(:total_items, total_items) > 0
                 THEN max(progress, min(100.0,
                     100.0 * (coalesce(:completed_items, completed_items) + :advance)
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''""",
+    positions="""
+        SELECT id, completed_items, total_items, progress FROM user_tasks
+        WHERE id IN (SELECT value FROM json_each(:ids))""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''""",
     delete="""
         DELETE FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
@@ -281,14 +292,17 @@ class Sqlite(Dialect):
     is_embedded = True
     statements = STATEMENTS
 
+    def insist_on_driver(self) -> None:
+        """Python's own, with an SQLite that knows what the tables need."""
+        if sqlite3.sqlite_version_info < VERSION_NEEDED:
+            raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
+
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Every connection comes from one door."""
         return {"creator": lambda: self.open_reader(url)}
 
     def prepare(self, engine: Engine) -> None:
         """Let writers take the write lock at once, and wait for it cooperatively; and write to no file that is gone."""
-        if sqlite3.sqlite_version_info < VERSION_NEEDED:
-            raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
         event.listen(engine, "checkout", _insist_on_current)
         event.listen(engine, "begin", _begin_immediate)
 
@@ -340,9 +354,9 @@ class Sqlite(Dialect):
         except sqlite3.Error as error:
             raise OperationalError("making the file", None, error) from None
 
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
         """SQLite has one code for all that is wrong with a statement."""
-        return str(getattr(error, "orig", "")).startswith("no such table")
+        return str(getattr(error, "orig", "")).startswith(("no such table", "no such column"))
 
     def explain(self, url: URL, error: Exception) -> str:
         """By the file's name, and SQLite's or the system's own words."""

@@ -123,7 +123,7 @@ class Statements:
     # does it once the task is lost, in a restore: its id may be another one's then.
 
     attempt: str = """
-        SELECT id, task_id, attempt, status, total_items, cancel_requested_at IS NOT NULL, result_message
+        SELECT id, task_id, abs(attempt), status, total_items, cancel_requested_at IS NOT NULL, result_message
         FROM user_tasks WHERE task_id = :task_id"""
 
     # Nothing is started that was cancelled, or whose time is over.
@@ -134,7 +134,11 @@ class Statements:
 
     # These two return whether the task goes on and is to be cancelled.
 
+    # `attempt` is negative once the bar is divided into steps: then only who runs the task (`share`) moves it and says
+    # the total, and what others count adds up.
     report: str
+
+    positions: str
 
     renew: str
 
@@ -154,7 +158,7 @@ class Statements:
             started_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE started_at END,
             lease_expires_at = NULL,
             start_by = end_by
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING false"""
 
     # What whoever waits for a task may want. A task that waits ends at once, one that was started is to.

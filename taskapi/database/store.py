@@ -97,6 +97,19 @@ class Attempt(NamedTuple):
         return AttemptKey(self.id, self.task_id, self.number)
 
 
+class Position(NamedTuple):
+    """Where a task's bar is."""
+
+    id: int
+    completed_items: int
+    total_items: int | None
+    progress: float
+
+
+# As a report's `total_items`: it is not known any more.
+NO_TOTAL = -1
+
+
 class Told(NamedTuple):
     """What the database says of attempts: which are over, and which go on but are to be cancelled."""
 
@@ -110,6 +123,9 @@ class Report(NamedTuple):
     `advance` is added to `completed_items` (after `completed_items`, if given, has replaced it), so that the
     counts of several processes add up. The status "queued" puts the task back, to be tried again: at no items of
     `total_items`, whatever it was.
+
+    `share`: the bar stands at `begins` percent, and all items of the row move it by so much. Who does not say that of
+    a task of which it was said once adds to its items, and leaves the bar where it is.
     """
 
     id: int
@@ -123,6 +139,8 @@ class Report(NamedTuple):
     advance: int = 0
     result_message: str | None = None
     error_details: str | None = None
+    begins: float | None = None
+    share: float | None = None
 
 
 class Store:
@@ -284,14 +302,13 @@ class Store:
         """Renew the leases of these attempts in one transaction."""
         return self._change((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
 
-    def to_stop(self, attempts: Iterable[AttemptKey]) -> Told:
-        """Which of these attempts are to stop.
+    def positions(self, ids: Iterable[int]) -> list[Position]:
+        """Where the bars of these tasks are."""
+        return [Position(*row) for row in self._worker_rows(self._sql.positions, ids=self._list(ids))]
 
-        Read over the connection that writes, so that a worker's process needs no second one; it takes no lock.
-        """
-        ids = {"ids": self._list(attempt.id for attempt in attempts)}
-        is_only_one = isinstance(self.reader, MemoryReader)
-        rows = self.reader.rows(self._sql.to_stop, ids) if is_only_one else self._rows_of_writer(self._sql.to_stop, ids)
+    def to_stop(self, attempts: Iterable[AttemptKey]) -> Told:
+        """Which of these attempts are to stop."""
+        rows = self._worker_rows(self._sql.to_stop, ids=self._list(attempt.id for attempt in attempts))
         found = {AttemptKey(*key): goes_on for *key, goes_on in rows}
         return Told({key for key in found if not found[key]}, {key for key in found if found[key]})
 
@@ -343,7 +360,10 @@ class Store:
             last_id = rows[-1][0]
         return deleted
 
-    def _rows_of_writer(self, statement: str, parameters: dict[str, Any]) -> list[Any]:
+    def _worker_rows(self, statement: str, **parameters: Any) -> list[Any]:
+        """Read over the connection that writes, so that a worker's process needs no second one; it takes no lock."""
+        if isinstance(self.reader, MemoryReader):  # the only one
+            return self.reader.rows(statement, parameters)
         connection: Any = self.engine.raw_connection()  # SQLAlchemy's own would begin a transaction
         try:
             answer = connection.driver_connection.execute(self.dialect.statement_for_driver(statement), parameters)

@@ -13,6 +13,8 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 LONGEST_SECONDS = 1e9
 # What a task may be created as: it waits to be started.
 WAITING = (TaskStatus.PENDING, TaskStatus.QUEUED)
+# Below it, and above its inverse, sums of weights would lose some.
+SMALLEST_WEIGHT = 1e-9
 
 
 def integer(name: str, value: Any) -> int:
@@ -40,6 +42,18 @@ def percentage(name: str, value: Any) -> float:
     number = float(value)
     if not 0 <= number <= 100:  # and not nan either
         raise ValueError(f"{name} must be from 0 to 100, not {number}")
+    return number
+
+
+def weight(name: str, value: Any) -> float:
+    """How much of a bar beside others. Raises `TypeError`, `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    number = float(value)
+    if not SMALLEST_WEIGHT <= number <= 1 / SMALLEST_WEIGHT:  # and not nan either
+        raise ValueError(
+            f"{name} must be more than 0, from {SMALLEST_WEIGHT:g} to {1 / SMALLEST_WEIGHT:g}, not {number}"
+        )
     return number
 
 

@@ -42,6 +42,10 @@ EXIT_SECONDS = 5.0
 # How long a fork waits for a transaction on SQLite.
 FORK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 2.0
+# How often it is looked what other processes have counted of a task whose bar this one moves.
+COMPARE_SECONDS = 0.5
+# How long a worker waits for the database's word on that, before it enters a step.
+LOOK_SECONDS = 0.5
 
 
 def pauses() -> Iterator[float]:
@@ -80,6 +84,7 @@ class Writer:
         self._talking = threading.RLock()
         self._writing = False
         self._quiet = False
+        self._compared_at = 0.0
         self._asked_at = 0.0
 
     # The workers' side.
@@ -150,6 +155,22 @@ class Writer:
         """Whether what is said of a task is in the row when the call that said it is over."""
         return self._in_child and not ledger.held
 
+    def look(self, ledger: Ledger) -> None:
+        """Before a step: let others know that there are steps, and see what they have counted by now.
+
+        Waits no longer than `LOOK_SECONDS`: the database may be away, or its row locked.
+        """
+        thread = threading.Thread(target=self._look, args=[ledger], name="taskapi.progress.look", daemon=True)
+        thread.start()
+        thread.join(LOOK_SECONDS)
+
+    def _look(self, ledger: Ledger) -> None:
+        with contextlib.suppress(*self._outages), self._talking:
+            if ledger.is_marked:
+                self._compare_with_rows([ledger])
+            else:
+                self.write([ledger])
+
     def watch(self, ledger: Ledger) -> None:
         """See to it that what is said of a task gets written soon. Raises `TaskClosed`."""
         ledger.check_open()
@@ -163,6 +184,9 @@ class Writer:
     def follow(self, _ledger: Ledger, parts: Iterator[Iterator[T]]) -> Iterator[Iterator[T]]:
         """A loop's items as they are: the loop itself tells how far it is."""
         return parts
+
+    def before_item(self, _ledger: Ledger) -> None:
+        """Nothing, before a coroutine's loop asks for its next item."""
 
     def poke(self) -> None:
         """Write now, if the last write is long enough ago."""
@@ -234,6 +258,7 @@ class Writer:
         with self._lock:
             watched = list(self._watched)
         with self._talking:
+            self._compare(watched)
             wrote = self.write(watched, everything=False)
             self._renew(watched)
             self._ask_after_silent(watched)
@@ -288,6 +313,17 @@ class Writer:
         for ledger, draft in drafts.items():
             ledger.wrote(draft)
         self._hear(drafts, told)
+
+    def _compare(self, ledgers: Collection[Ledger]) -> None:
+        if time.monotonic() > self._compared_at + COMPARE_SECONDS:
+            self._compare_with_rows([ledger for ledger in ledgers if ledger.is_divided])
+            self._compared_at = time.monotonic()
+
+    def _compare_with_rows(self, ledgers: Collection[Ledger]) -> None:
+        """See what other processes have counted of the tasks whose bars have steps, since they cannot move those."""
+        found = {ledger.attempt.id: ledger for ledger in ledgers}
+        for position in self.store().positions(found) if found else ():
+            found[position.id].compare(position)
 
     def _renew(self, ledgers: Collection[Ledger]) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ count=0 file="" total=$#
 
 # psql itself puts :'name' into quotes, but only in what it reads from standard input or a file, not in -c.
 sql() {
-    psql --no-psqlrc --quiet --tuples-only --set ON_ERROR_STOP=1 --set task_id="$task_id" --set user_id="$user_id" \
+    psql --no-psqlrc -qAt --set ON_ERROR_STOP=1 --set task_id="$task_id" --set user_id="$user_id" \
         --set file="$file" --set count="$count" --set total="$total" "$database" <<< "$1"
 }
 # A task that has ended stays as it is; one that is not heard of for five minutes is closed as "timeout". Prints a
