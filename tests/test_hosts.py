@@ -273,6 +273,17 @@ def test_a_rule_may_refuse_as_views_do(site: Flask, monkeypatch: pytest.MonkeyPa
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+def test_a_wall_around_everything_leaves_the_modules_to_whoever_asks(database_url: str) -> None:
+    with alive(board, database_url, WALL_AROUND_TASKS=True) as app:
+        client = app.test_client()
+        module = client.get("/api/tasks/static/task-progress.js", buffered=True)
+
+        assert (module.status_code, module.mimetype) == (200, "text/javascript")
+        assert module.headers["X-Board"] == "1"
+        assert client.get("/api/tasks/static/nothing.js").status_code == 404
+        assert client.get("/api/tasks/a/status").status_code == 302
+
+
 def test_modules_are_asked_for_again_however_long_the_hosts_files_are_kept(database_url: str) -> None:
     with alive(board, database_url, SEND_FILE_MAX_AGE_DEFAULT=31_536_000) as app:
         answers = [
