@@ -9,7 +9,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 from harness import Follower, Server, insert, make_token, row, update, wait_until
-from test_tasks_api import HTTPConnection, assert_problem, bearer, status_of
+from test_tasks_api import assert_problem, bearer, status_of
 
 from taskapi.database.store import Store
 from taskapi.forecast import Forecast, History, Moments, Run, has_changed, of_started, of_waiting, quantile
@@ -56,7 +57,8 @@ def heavy_tailed(seed: int, lanes: int = 3, load: float = 0.85) -> list[Past]:
     chance = random.Random(seed)
     bursts = (1, 1, 1, 2, 8)
     pause = 6.0 * sum(bursts) / len(bursts) / lanes / load  # such durations are 6 s on average
-    now, free, tasks = 0.0, [0.0] * lanes, []
+    now, free = 0.0, [0.0] * lanes
+    tasks: list[Past] = []
     while len(tasks) < 1200:
         now += chance.expovariate(1 / pause)
         for _ in range(chance.choice(bursts)):
@@ -112,10 +114,10 @@ def replayed(tasks: list[Past], looks: int, warm: int, seed: int) -> tuple[list[
 
 def held(told: list[Told], name: str) -> float:
     """Of how many in 100 the moment came true."""
-    return 100 * sum(each.came <= getattr(each.moments, name) for each in told) / len(told)
+    return 100 * sum(bool(each.came <= getattr(each.moments, name)) for each in told) / len(told)
 
 
-PASTS = {"decks": recorded_decks, "heavy_tailed": lambda: heavy_tailed(1)}
+PASTS: dict[str, Callable[[], list[Past]]] = {"decks": recorded_decks, "heavy_tailed": lambda: heavy_tailed(1)}
 
 
 @pytest.mark.parametrize("past", PASTS)
@@ -276,9 +278,9 @@ def finish(engine: sa.Engine, count: int, kind: str = "deck", user: int = 5, **c
 def forecast_of(client: FlaskClient, task_id: str, **claims: Any) -> dict[str, Any]:
     response = client.get(f"/api/tasks/{task_id}/forecast", headers=bearer(**claims))
     assert (response.status_code, response.content_type) == (200, "application/json")
-    assert list(response.json) == ["position", "starts_at", "ends_at", "sample"]
+    assert list(response.get_json()) == ["position", "starts_at", "ends_at", "sample"]
     assert response.headers["Cache-Control"] == "private, no-cache"
-    return dict(response.json)
+    return dict(response.get_json())
 
 
 def seconds_until(text: str) -> float:
@@ -390,7 +392,12 @@ def test_the_past_of_a_kind_is_read_once_for_all_who_ask_within_a_second(
     ids = [insert(engine, f"task {number}", kind="deck") for number in range(50)]
     statements: list[str] = []
     rows = store.reader.rows
-    monkeypatch.setattr(store.reader, "rows", lambda text, given: [statements.append(text), rows(text, given)][1])
+
+    def noted(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        statements.append(statement)
+        return rows(statement, parameters)
+
+    monkeypatch.setattr(store.reader, "rows", noted)
     forecasts = Forecasts(store)
 
     told = dict(forecasts.of_many(ids))

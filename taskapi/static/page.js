@@ -1,6 +1,6 @@
 /** The page at `/`: the caller's tasks over one stream, their history by pages. Text from tasks is only ever text. */
 
-import { subject } from "./requests.js";
+import { credentials, subject } from "./requests.js";
 import { count, duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
 
 /** @import { Connection, Task } from "./types.js" */
@@ -9,6 +9,7 @@ const TOKEN = "taskapi.token";
 const CONNECTIONS = { live: "Live", polling: "Updating every few seconds", lost: "No connection. Trying again…" };
 const REFUSED = "This token was not accepted: it is mistaken or has expired. Please paste a new one.";
 const API = document.body.dataset.api ?? "/api/tasks/users/me";
+const USER = document.body.dataset.user; // whom a cookie of the application's names
 
 /** @template {HTMLElement} T @param {string} selector @returns {T} */
 const find = (selector) => /** @type {T} */ (document.querySelector(selector));
@@ -161,7 +162,7 @@ function sift() {
 async function load(url) {
   const token = sessionStorage.getItem(TOKEN);
   const asked = ++moment;
-  const response = await fetch(url, { headers: { Authorization: `Bearer ${token}` } });
+  const response = await fetch(url, token ? { headers: { Authorization: credentials(token) } } : {});
   if (!response.ok) return;
   const tasks = await response.json();
   if (sessionStorage.getItem(TOKEN) !== token) return; // signed out meanwhile
@@ -181,14 +182,16 @@ function connected(state) {
 // Signing in and out.
 
 function start() {
-  for (const name of ["#sign-in", "#sign-out"]) find(name).hidden = name === "#sign-in";
-  find("#user").textContent = subject(sessionStorage.getItem(TOKEN));
+  const token = sessionStorage.getItem(TOKEN);
+  find("#sign-in").hidden = true;
+  find("#sign-out").hidden = !token;
+  find("#user").textContent = token ? subject(token) : (USER ?? "");
   find("#connection").textContent = "Connecting…";
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
     onsnapshot: (task) => take(task),
     onconnection: connected,
-    onerror: ({ status, message }) => stop(status === 401 ? REFUSED : message),
+    onerror: ({ status, message }) => stop(token && status === 401 ? REFUSED : message),
   });
 }
 
@@ -238,5 +241,5 @@ find("#lookup").addEventListener("submit", (event) => {
 });
 addEventListener("hashchange", () => takeToken() && start());
 
-if (takeToken() || sessionStorage.getItem(TOKEN)) start();
+if (takeToken() || sessionStorage.getItem(TOKEN) || USER) start();
 else stop();

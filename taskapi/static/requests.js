@@ -18,6 +18,9 @@ export function subject(token) {
   }
 }
 
+/** A bearer token, or one that names another kind ("Token …"). @param {string} token */
+export const credentials = (token) => (token.includes(" ") ? token : `Bearer ${token}`);
+
 /** HTTP's, or 401 for a login page: here as HTML, or by a redirect to elsewhere. @param {Response} response */
 const statusOf = ({ headers, ok, status, type }) =>
   type === "opaqueredirect" || (ok && headers.get("Content-Type")?.startsWith("text/html")) ? 401 : status;
@@ -42,7 +45,7 @@ export const requestsTo = (url, provider, signal) => {
 
     async send(path, init) {
       for (let token = await this.token(), isSecond = false; ; isSecond = true) {
-        const headers = { ...init.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+        const headers = { ...init.headers, ...(token && { Authorization: credentials(token) }) };
         const response = await reach(url + path, { ...init, headers, signal });
         const status = statusOf(response);
         if (status < 400) return response;
