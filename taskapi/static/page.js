@@ -1,9 +1,7 @@
 /** The page at `/`: the caller's tasks over one stream, their history by pages. Text from tasks is only ever text. */
 
 import { credentials, subject } from "./requests.js";
-import { count, duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
-
-/** @import { Connection, Task } from "./types.js" */
+import { duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
 
 const TOKEN = "taskapi.token";
 const CONNECTIONS = { live: "Live", polling: "Updating every few seconds", lost: "No connection. Trying again…" };
@@ -27,6 +25,9 @@ function make(tag, properties, ...children) {
 const when = (moment, timeStyle = "medium") =>
   moment && new Date(moment).toLocaleString(undefined, { dateStyle: "medium", timeStyle });
 
+/** @param {Task} task */
+const items = ({ completed_items: done, total_items: total }) => (total ? `${done ?? 0} of ${total}` : done || null);
+
 /** @param {Task} task @returns {[name: string, value: unknown, className?: string][]} */
 function facts(task) {
   const { started_at: from, ended_at: to } = task;
@@ -34,7 +35,7 @@ function facts(task) {
     ["Task id", task.task_id],
     ["Status", words(task.status)],
     ["Stage", task.stage && words(task.stage)],
-    ["Items", count(task)],
+    ["Items", items(task)],
     ["Created", when(task.created_at)],
     ["Started", when(from)],
     ["Last change", isFinal(task) ? null : when(task.updated_at)],
@@ -190,6 +191,10 @@ function start() {
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
     onsnapshot: (task) => take(task),
+    oncancelling: ({ task_id: id, requested_at: since }) => {
+      const card = cards.get(id);
+      if (card) card.bar.cancelling = since;
+    },
     onconnection: connected,
     onerror: ({ status, message }) => stop(token && status === 401 ? REFUSED : message),
   });
