@@ -118,6 +118,8 @@ def test_commands_configuration_and_routes_are_the_same_but_for_ours(pair: Pair)
     assert set(with_us.blueprints) - set(without.blueprints) == {
         "taskapi",
         "taskapi.events",
+        "taskapi.forecasts",
+        "taskapi.lists",
         "taskapi.tasks",
     }
     assert {name for name in with_us.extensions if name not in without.extensions} == {"taskapi"}
