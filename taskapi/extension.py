@@ -70,6 +70,8 @@ class TaskAPI:
         app.cli.add_command(commands.group)
         if self._db is not None:
             hosting.follow_metadata(self._db.metadata)
+            if url := app.config.get("SQLALCHEMY_DATABASE_URI"):
+                hosting.check_database(url)
         hosting.hide_from_autogenerate()
         # First of all: a host's own hooks may refuse, redirect, or open a session.
         app.before_request_funcs.setdefault(None, []).insert(0, beginner(prefix))

@@ -8,9 +8,18 @@ from typing import Any
 import click
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection, make_url
 
+from .database.connections import dialect_of
 from .database.schema import TABLES, VERSION, Direct, downgrade_to, upgrade_to
+
+
+def check_database(url: str | URL) -> None:
+    """Say at the start, not with a request, that an application's database is none of ours, or lacks our driver.
+
+    Raises `ValueError` or `taskapi.extras.MissingExtraError`.
+    """
+    dialect_of(make_url(url)).insist_on_driver()
 
 
 def follow_metadata(metadata: sa.MetaData) -> None:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
                   "database.counts", "database.store", "errors", "extras", "forecasts", "hosting", "progress.rows",
                   "site.description", "site.docs", "site.page", "state", "stream.broadcaster", "stream.hub",
                   "transaction"},
-    "hosting": {"database.schema"},
+    "hosting": {"database.connections", "database.schema"},
     "testing": {"progress.eager", "progress.processes", "state", "stream.sse"},
     "transaction": {"database.connections"},
     "gunicorn_conf": {"scratch", "state"},

@@ -181,6 +181,7 @@ def test_a_revision_of_the_hosts_own_brings_the_tables_and_takes_them_away(
     before = left_in(engine)
 
     written = app.flask("taskapi", "migration")
+    once_more = app.flask("taskapi", "migration", status=1)
     app.flask("db", "upgrade")
     again = app.flask("db", "migrate")
     app.flask("db", "check")
@@ -189,6 +190,7 @@ def test_a_revision_of_the_hosts_own_brings_the_tables_and_takes_them_away(
     app.flask("db", "downgrade")
 
     assert "flask db upgrade" in written
+    assert "brings version 2 already" in once_more
     assert "No changes in schema detected" in again
     assert len(app.revisions()) == 2
     assert "user_tasks" not in "".join(app.revisions())
@@ -327,6 +329,20 @@ def test_create_all_brings_the_tables_and_drop_all_removes_them(fresh_url: str, 
             host.db.drop_all()
             host.db.drop_all()
             assert left_in(engine) == set()
+        host.db.engine.dispose()
+
+
+def test_the_command_works_on_a_database_in_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    host = Host("sqlite://", TESTING=True)
+
+    done = host.app.test_cli_runner().invoke(args=["taskapi", "upgrade"])
+
+    assert done.exit_code == 0, done.output
+    assert list(tmp_path.iterdir()) == []
+    with host.app.app_context():
+        assert host.tasks.create(user_id=1)
+        host.db.session.remove()
         host.db.engine.dispose()
 
 

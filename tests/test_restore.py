@@ -33,6 +33,8 @@ from harness import (
 from sqlalchemy.engine import make_url
 from test_streams import on
 
+from taskapi.database import schema
+from taskapi.database.store import Store
 from taskapi.progress import Progress, TaskClosed
 
 Start = Callable[..., Server]
@@ -595,6 +597,33 @@ def test_an_upgrade_keeps_every_row_and_their_order_by_revision(version_1: str, 
     assert len({task["revision"] for task in after}) == len(after)
     for one, other in zip(before, after, strict=True):
         assert {**one, "revision": None} == {name: other[name] for name in one} | {"revision": None}
+
+
+def test_a_backup_from_before_an_upgrade_is_found_out_and_upgraded_again(
+    version_1: str, old: sa.Engine, tmp_path: Path
+) -> None:
+    """`pg_restore` puts back what was there, and leaves what has come since."""
+    if old.dialect.name == "sqlite":
+        restore = through_sqlites_backup_api(version_1, tmp_path)
+    else:
+        _, _, name = str(old.url.query["options"]).partition("=")
+        restore = through_pg_restore(version_1, tmp_path, "--single-transaction", "-n", name)
+    old.dispose()
+    migrate(version_1)
+    insert(old, "lost", status="running", attempt=1)
+    old.dispose()
+
+    restore()
+    store = Store(open_engine(version_1))
+    trouble = schema.trouble(store)
+    migrate(version_1)
+
+    assert trouble is not None
+    assert trouble.public == schema.OUTDATED
+    assert schema.trouble(store) is None
+    assert [task["task_id"] for task in by_revision(old)] == ORDER_OF_VERSION_1
+    assert store.claim("waiting", 60) is not None
+    store.close()
 
 
 def test_after_an_upgrade_every_change_is_newer_than_all_that_was(version_1: str, old: sa.Engine) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import multiprocessing
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from sqlalchemy.engine import make_url
 from taskapi import create_app
 from taskapi.database import schema
 from taskapi.database.connections import dialect_of, open_engine
+from taskapi.database.models import TaskStatus
 from taskapi.database.sqlite import CHANGED_SINCE
 from taskapi.state import state_of
 
@@ -602,6 +605,24 @@ def test_an_upgrade_brings_the_newest_version_and_again_changes_nothing(fresh_en
     assert row(fresh_engine, "a")["status"] == "pending"
 
 
+@pytest.mark.parametrize("upgrade", [schema.upgrade, schema.upgrade_beside])
+def test_of_several_that_upgrade_at_once_all_succeed(
+    fresh_engine: sa.Engine, upgrade: Callable[[sa.Engine], None]
+) -> None:
+    """As the containers of a host that each run `flask taskapi upgrade` when they start."""
+    ready = threading.Barrier(4)
+
+    def upgrade_when_all_are_ready() -> None:
+        ready.wait()
+        upgrade(fresh_engine)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(upgrade_when_all_are_ready) for _ in range(4)]:
+            done.result()
+
+    assert version(fresh_engine) == schema.VERSION
+
+
 def test_a_downgrade_leaves_nothing_and_an_upgrade_works_again(
     fresh_engine: sa.Engine, migrate: Callable[..., None]
 ) -> None:
@@ -716,21 +737,26 @@ def plan(engine: sa.Engine, statement: str, **parameters: Any) -> str:
     return "\n".join(str(line[-1]) for line in rows)
 
 
+# What a list asks for that is not filtered.
+EVERY: dict[str, Any] = {"statuses": tuple(TaskStatus), "kind": None, "path": None}
+
+
 @pytest.mark.usefixtures("many_tasks")
 @pytest.mark.parametrize(
     ("name", "parameters", "index"),
     [
         ("task", {"task_id": "task 5"}, "task_id"),
-        ("tasks_of", {"user_id": 5, "skip": 0, "limit": 21}, "ix_user_tasks_user"),
+        ("tasks_of", {"user_id": 5, "skip": 0, "limit": 21, **EVERY}, "ix_user_tasks_user"),
         ("latest_of_learning_path", {"path": 5}, "ix_user_tasks_learning_path"),
         ("active_of", {"user_id": 5, "most": 1000}, "ix_user_tasks_active"),
         ("first_expired", {}, "ix_user_tasks_started"),
     ],
 )
 def test_a_query_uses_its_index(engine: sa.Engine, name: str, parameters: dict[str, Any], index: str) -> None:
-    statement = getattr(dialect_of(engine.url).statements, name)
+    dialect = dialect_of(engine.url)
+    bound = {key: dialect.list_parameter(value) if key == "statuses" else value for key, value in parameters.items()}
 
-    found = plan(engine, statement, **parameters)
+    found = plan(engine, getattr(dialect.statements, name), **bound)
 
     # SQLite makes the index of a UNIQUE column itself, and gives it no name of ours.
     assert index in found or (index == "task_id" and "sqlite_autoindex_user_tasks_1" in found), found

@@ -75,6 +75,20 @@ def test_a_test_sees_the_end_of_what_it_began(host: Host, client: FlaskClient, _
     assert task["learning_path_id"] == host.db.session.scalar(sa.select(host.Path.id))
 
 
+@pytest.mark.parametrize("host", ["sqlite://"], indirect=True)
+def test_one_application_may_have_its_tables_made_anew_for_each_test(host: Host, client: FlaskClient) -> None:
+    host.serve(generate)
+
+    for _ in range(2):
+        host.db.create_all()
+        with eager(host.app):
+            task_id = client.post("/paths").json["task_id"]  # type: ignore[index]
+            assert status(client, task_id)["status"] == "completed"
+            assert status(client, task_id)["id"] == 1
+        host.db.session.remove()
+        host.db.drop_all()
+
+
 def test_every_report_is_in_the_row_when_the_call_is_over(host: Host, client: FlaskClient) -> None:
     with eager(host.app):
         task_id = Progress().create(user_id=1, total_items=4)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -12,11 +15,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from conftest import fresh_database
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from harness import ROOT
 from hosts.paths import Host
-from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from taskapi.database.connections import dialect_of
+from taskapi import TaskAPI
 from taskapi.progress import Progress
 from taskapi.state import state_of
 
@@ -294,6 +299,28 @@ def test_with_real_transactions_a_savepoint_that_begins_one_is_none_of_its_own(t
         assert (stored(host), jobs) == ((0, 0), [])
 
 
-def test_a_host_on_another_database_is_told() -> None:
+def test_a_host_on_another_database_is_told_at_the_start() -> None:
+    app = Flask("host")
+    app.config["SQLALCHEMY_DATABASE_URI"] = "mysql://host/app"
+
     with pytest.raises(ValueError, match="SQLite and PostgreSQL, and not on mysql"):
-        dialect_of(make_url("mysql://host/app"))
+        TaskAPI(app, db=SQLAlchemy())
+
+
+@needs_psycopg2
+def test_a_host_whose_driver_is_all_there_is_is_told_at_the_start_which_one_is_missing() -> None:
+    start = (
+        "import sys; sys.modules['psycopg'] = None; from hosts.paths import Host; Host('postgresql+psycopg2://host/')"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", start],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": ".:tests"},
+        capture_output=True,
+        text=True,
+    )
+
+    last = told.stderr.strip().splitlines()[-1]
+    assert last == "taskapi.extras.MissingExtraError: PostgreSQL needs psycopg: pip install 'taskapi[postgresql]'"
+    assert "ModuleNotFoundError" not in told.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from flask import current_app
@@ -15,6 +16,10 @@ from ..database import schema
 from ..extras import MissingExtraError
 from ..state import current
 
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+UPGRADE = re.compile(r"^\s*taskapi\.migrations\.upgrade\(op, version=([0-9]+)\)", re.MULTILINE)
 MIGRATION = '''"""The tables of taskapi, version {version}."""
 
 import taskapi.migrations
@@ -43,7 +48,8 @@ def upgrade() -> None:
     try:
         store = current().store
         is_ours = current().background.owns_schema and not schema.is_an_applications(store.engine)
-        (schema.upgrade if is_ours else schema.upgrade_beside)(store.engine)
+        bring_up_to_date = schema.upgrade if is_ours else schema.upgrade_beside
+        bring_up_to_date(store.engine)
     except SQLAlchemyError as error:
         raise click.ClickException(store.explain(error)) from None
     except (RuntimeError, MissingExtraError) as error:
@@ -62,11 +68,19 @@ def migration(message: str) -> None:
 
     try:
         script = ScriptDirectory.from_config(current_app.extensions["migrate"].migrate.get_config())
-        head = script.get_current_head()
+        head, before = script.get_current_head(), _brought_by(script)
     except CommandError as error:  # no `flask db init` yet, or several heads
         raise click.ClickException(str(error)) from None
+    if before == schema.VERSION:
+        raise click.ClickException(f"A revision of this application brings version {before} already.")
     revision = secrets.token_hex(6)
-    text = MIGRATION.format(version=schema.VERSION, before=0, revision=revision, down_revision=head)
+    text = MIGRATION.format(version=schema.VERSION, before=before, revision=revision, down_revision=head)
     path = Path(script.versions) / f"{revision}_{'_'.join(re.findall('[a-z0-9]+', message.lower()))}.py"
     path.write_text(text)
     click.echo(f"{path}: `flask db upgrade` brings the tables.")
+
+
+def _brought_by(script: ScriptDirectory) -> int:
+    """The newest version that a revision of the application's own brings."""
+    texts = [Path(revision.path).read_text() for revision in script.walk_revisions()]
+    return max((int(version) for text in texts for version in UPGRADE.findall(text)), default=0)

@@ -28,6 +28,7 @@ def own_url(url: URL) -> URL:
 def open_engine(url: URL) -> Engine:
     """An engine of our own."""
     dialect = dialect_of(url)
+    dialect.insist_on_driver()
     engine = sa.create_engine(url, **dialect.engine_options(url))
     dialect.prepare(engine)
     return engine

@@ -21,8 +21,14 @@ class Dialect(ABC):
     # Whether the database is a file of this machine, which the server and the helper make and bring up to date.
     is_embedded: bool
     statements: Statements
+    # What lets one upgrade wait for another.
+    before_upgrade: tuple[str, ...] = ()
     # What follows an upgrade to the tables that tell their own version.
     after_upgrade: tuple[str, ...] = ()
+
+    @abstractmethod
+    def insist_on_driver(self) -> None:
+        """Raise what says how to get it, if the driver is not there or too old. Imports nothing."""
 
     @abstractmethod
     def engine_options(self, url: URL) -> dict[str, Any]:
@@ -57,8 +63,8 @@ class Dialect(ABC):
         """The parameters of the statement `news`, of tasks given as `{id: revision}`."""
 
     @abstractmethod
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
-        """Whether the database answered that it has no such table."""
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
+        """Whether the database answered that it has no such table or column."""
 
     @abstractmethod
     def explain(self, url: URL, error: Exception) -> str:

@@ -24,7 +24,8 @@ ANSWER_SECONDS = 10.0
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
 
-UNDEFINED_TABLE = "42P01"
+# A table, a column.
+UNDEFINED = ("42P01", "42703")
 # The classes of errors (PostgreSQL, appendix A) whose messages name roles, tables and resources, but no values.
 TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 # What libpq says before the reason.
@@ -195,13 +196,17 @@ class Postgresql(Dialect):
     drivername = "postgresql+psycopg"
     is_embedded = False
     statements = STATEMENTS
+    before_upgrade = ("SELECT pg_advisory_xact_lock(hashtext('user_tasks'))",)
     # A server's role need not own the tables: it was granted `user_tasks`, when there was no other one. And it is no
     # secret.
     after_upgrade = ("GRANT SELECT ON user_tasks_schema TO PUBLIC",)
 
+    def insist_on_driver(self) -> None:
+        """psycopg 3: an application's own engine may have another one."""
+        extras.need("postgresql", "PostgreSQL")
+
     def engine_options(self, _url: URL) -> dict[str, Any]:
         """A cut network shows as an error within seconds, not after the kernel's many minutes."""
-        extras.need("postgresql", "PostgreSQL")
         return {
             "connect_args": {
                 "connect_timeout": 5,
@@ -257,9 +262,9 @@ class Postgresql(Dialect):
         """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""
         return {"ids": _array(known), "revisions": _array(known.values())}
 
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
         """By its code."""
-        return getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE
+        return getattr(getattr(error, "orig", None), "sqlstate", None) in UNDEFINED
 
     def explain(self, url: URL, error: Exception) -> str:
         """By host, port and database, and the words of libpq or of the server."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .connections import DIALECTS, dialect_of
+from .connections import DIALECTS, dialect_of, is_in_memory
 from .store import Store
 
 VERSION = 2
@@ -56,7 +56,9 @@ def version_of(connection: Connection) -> int:
     inspector = sa.inspect(connection)
     if not inspector.has_table("user_tasks"):
         return 0
-    if not inspector.has_table("user_tasks_schema"):
+    # A backup from before the upgrade leaves the younger table where it is.
+    columns = {column["name"] for column in inspector.get_columns("user_tasks")}
+    if "attempt" not in columns or not inspector.has_table("user_tasks_schema"):
         return 1
     return int(connection.execute(sa.text("SELECT version FROM user_tasks_schema")).scalar_one())
 
@@ -69,7 +71,11 @@ def upgrade_to(op: Operations, version: int, found: int | None = None) -> None:
     _check(version)
     if found is None:
         _insist_on_utf_8(_connection(op))
+        for statement in DIALECTS[op.get_bind().dialect.name].before_upgrade:
+            op.execute(statement)
         found = version_of(_connection(op))
+        if found < SELF_TOLD:
+            op.execute("DROP TABLE IF EXISTS user_tasks_schema")
     _run(op, [f"{step}_up" for step in range(found + 1, version + 1)])
     if found < SELF_TOLD <= version:
         for statement in DIALECTS[op.get_bind().dialect.name].after_upgrade:
@@ -118,7 +124,8 @@ def upgrade(engine: Engine) -> None:
 
 def upgrade_beside(engine: Engine) -> None:
     """The same for a database that is an application's: only our tables change."""
-    dialect_of(engine.url).make_file(engine.url)
+    if not is_in_memory(engine.url):
+        dialect_of(engine.url).make_file(engine.url)
     with engine.begin() as connection:
         upgrade_to(Direct(connection), VERSION)
 
@@ -177,10 +184,10 @@ def trouble(store: Store) -> Trouble | None:
     """What keeps the database from being of use, if anything does."""
     try:
         encoding = store.encoding()
-        store.keys_of_ids([])
+        store.attempt("")
         found = store.schema_version()
     except SQLAlchemyError as error:
-        if not store.dialect.is_missing_table(error):
+        if not store.dialect.is_outdated(error):
             return Trouble(f"The {store.dialect.name} database does not answer.", store.explain(error))
         found = 0
     if encoding != ENCODING:

@@ -208,14 +208,17 @@ class Sqlite(Dialect):
     is_embedded = True
     statements = STATEMENTS
 
+    def insist_on_driver(self) -> None:
+        """Python's own, with an SQLite that knows what the tables need."""
+        if sqlite3.sqlite_version_info < VERSION_NEEDED:
+            raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
+
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Every connection comes from one door."""
         return {"creator": lambda: self.open_reader(url)}
 
     def prepare(self, engine: Engine) -> None:
         """Let writers take the write lock at once, and wait for it cooperatively; and write to no file that is gone."""
-        if sqlite3.sqlite_version_info < VERSION_NEEDED:
-            raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
         event.listen(engine, "checkout", _insist_on_current)
         event.listen(engine, "begin", _begin_immediate)
 
@@ -267,9 +270,9 @@ class Sqlite(Dialect):
         except sqlite3.Error as error:
             raise OperationalError("making the file", None, error) from None
 
-    def is_missing_table(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: SQLAlchemyError) -> bool:
         """SQLite has one code for all that is wrong with a statement."""
-        return str(getattr(error, "orig", "")).startswith("no such table")
+        return str(getattr(error, "orig", "")).startswith(("no such table", "no such column"))
 
     def explain(self, url: URL, error: Exception) -> str:
         """By the file's name, and SQLite's or the system's own words."""

@@ -1,0 +1,1 @@
+"""Applications that have taskapi in them, for the tests."""
