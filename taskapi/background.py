@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from . import maintenance, servers
 from .database import schema
 from .database.store import Store
+from .maintenance import Limits
 from .stream.broadcaster import Broadcaster
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,10 @@ log = logging.getLogger(__name__)
 class Background:
     """One application's, in this process. The schema of an embedded database that it owns is kept up to date."""
 
-    def __init__(self, store: Store, broadcaster: Broadcaster, lease: float, *, owns_schema: bool) -> None:
+    def __init__(self, store: Store, broadcaster: Broadcaster, limits: Limits, *, owns_schema: bool) -> None:
         self._store = store
         self._broadcaster = broadcaster
-        self._lease = lease
+        self._limits = limits
         self.owns_schema = owns_schema
         self._lock = threading.Lock()
         self._process = 0
@@ -43,7 +44,7 @@ class Background:
         _tell_of_blocking_psycopg()
         _take_all_descriptors()
         self._broadcaster.start()
-        _in_background(maintenance.run, self._store, self._lease)
+        _in_background(maintenance.run, self._store, self._limits)
         if (worker := servers.gunicorn_worker()) is not None:
             told = threading.Lock()
             told.acquire()

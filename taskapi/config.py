@@ -61,6 +61,16 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _seconds_or_zero(value: Any) -> float:
+    return 0.0 if str(value) in ("0", "0.0") else _seconds(value)
+
+
+def _error_details(value: Any) -> str:
+    if value not in ("owner", "admin"):
+        raise ValueError
+    return str(value)
+
+
 def _switch(value: Any) -> bool:
     return _SWITCH[str(value).lower()]
 
@@ -141,6 +151,9 @@ SETTINGS = {
     "MAX_THREAD_STREAMS": Setting(None, _count_or_zero, "a whole number"),
     "STREAM_MAX_AGE": Setting(900.0, _seconds, "a number of seconds above 0"),
     "MAX_WAITS_PER_USER": Setting(5, _count_or_zero, "a whole number"),
+    "START_WITHIN_SECONDS": Setting(86_400.0, _seconds_or_zero, "a number of seconds, 0 for no limit"),
+    "CANCEL_SECONDS": Setting(30.0, _seconds, "a number of seconds above 0"),
+    "ERROR_DETAILS": Setting("owner", _error_details, "owner or admin"),
     "URL_PREFIX": Setting("/api/tasks", _url_prefix, "a path such as /api/tasks"),
     "PAGE": Setting(False, _switch, SWITCH),
     "DOCS": Setting(False, _switch, SWITCH),

@@ -60,6 +60,12 @@ class NotFoundError(TaskApiError):
     status = HTTPStatus.NOT_FOUND
 
 
+class ConflictError(TaskApiError):
+    """The task is not in a state in which that can be done."""
+
+    status = HTTPStatus.CONFLICT
+
+
 class UnavailableError(TaskApiError):
     """Something that the service needs does not work now."""
 

@@ -18,14 +18,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import scoped_session
 
 from . import config, errors, extras, hosting
-from .api import events, forecasts, health, lists, tasks
-from .auth.identity import Identity, Rules, Task, user_id
+from .api import cancellations, events, forecasts, health, lists, tasks
+from .auth import forgery
+from .auth.host import identify_by
+from .auth.identity import Identity, Rules, Task
 from .background import Background
 from .cli import host as commands
 from .database.connections import dialect_of, is_in_memory, open_engine, own_url
 from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
+from .maintenance import limits_of
 from .progress.rows import new_row
 from .site import page
 from .state import KEY, LazyState, State, current
@@ -115,8 +118,9 @@ class TaskAPI:
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         _exempt_tickets(app)
+        forgery.look_after(app, cancellations.cancel)
         key = settings["SECRET_KEY"] or _ticket_key(app)
-        identify = identify_by(app, settings, self.rules)
+        identify = identify_by(app, self.rules, settings["ADMIN_CLAIM"])
         engine = self._engine(app, settings)
         state = make_state(settings, engine, identify, self.rules, key, owns_schema=self._db is None)
         return state if self._db is None else replace(state, hand_back=self._hand_back)
@@ -134,15 +138,24 @@ class TaskAPI:
         """An engine of our own: the application's gets no listener and no setting from us."""
         if self._db is None:
             return open_engine(settings["DATABASE_URL"])
-        with nullcontext() if has_app_context() else app.app_context():  # a server's hook comes before any request
+        is_here = has_app_context() and current_app == app
+        with nullcontext() if is_here else app.app_context():  # a server's hook comes before any request
             engine: Engine = self._db.engine
         return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
 
 
+class _Blueprint(Blueprint):
+    """Its modules belong together: none is to be kept when the others have changed."""
+
+    def get_send_file_max_age(self, filename: str | None) -> int:
+        """Let browsers ask whether it is the same, however long they may keep the application's own files."""
+        return 0
+
+
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
-    ours = Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
-    for part in (tasks.bp, lists.bp, forecasts.bp, events.bp):
+    ours = _Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
+    for part in (tasks.bp, lists.bp, forecasts.bp, cancellations.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
@@ -173,7 +186,7 @@ def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
 
 
 def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:
-    """Let pages of these origins call an application, or a blueprint's routes."""
+    """Let pages of these origins call an application, or a blueprint's routes. Raises `ConfigError`."""
     try:
         from flask_cors import CORS
     except ImportError:
@@ -227,32 +240,12 @@ def make_state(
     owns_schema: bool,
 ) -> State:
     """Put the parts of one application together."""
-    store = Store(engine)
+    store = Store(engine, hides_errors=settings["ERROR_DETAILS"] == "admin")
     outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
-    background = Background(store, broadcaster, settings["LEASE_SECONDS"], owns_schema=owns_schema)
+    background = Background(store, broadcaster, limits_of(settings), owns_schema=owns_schema)
     return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
-
-
-def identify_by(app: Flask, settings: dict[str, Any], rules: Rules) -> Callable[[], Identity]:
-    """Who is asking: what the application's own rule says, else its Flask-JWT-Extended."""
-    if rules.identity is not None:
-        return partial(_identified, rules.identity)
-    if "flask-jwt-extended" not in app.extensions:
-        raise config.ConfigError("taskapi cannot tell who is asking: use @tasks.identity, or Flask-JWT-Extended.")
-    from .auth.jwt import Tokens
-
-    return Tokens(settings["ADMIN_CLAIM"])
-
-
-def _identified(rule: Callable[[], Identity | None]) -> Identity:
-    found = rule()
-    if found is None:
-        raise errors.UnauthorizedError("Please sign in.")
-    if not isinstance(found, Identity):
-        raise TypeError(f"@tasks.identity must return an Identity or None, not {type(found).__name__}")
-    return found._replace(user_id=user_id(found.user_id))
 
 
 def task_progress(task_id: str, label: str = "") -> Markup:

@@ -43,3 +43,11 @@ feed_lag = Gauge(
     multiprocess_mode="livemax",
 )
 tasks_reaped = Counter("taskapi_tasks_reaped", "Tasks closed as timeout because their worker had gone")
+tasks_expired = Counter(
+    "taskapi_tasks_expired", "Tasks closed as timeout by a limit, by reason: unstarted, unfinished", ["reason"]
+)
+tasks_cancelled = Counter(
+    "taskapi_tasks_cancelled",
+    "Tasks cancelled, by how: waiting, asked (its worker), closed (it did not react)",
+    ["how"],
+)

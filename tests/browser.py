@@ -42,6 +42,7 @@ class Visit:
 
     def __init__(self, page: Any, server: Server) -> None:
         self.page = page
+        self.server = server
         self.origin = f"http://127.0.0.1:{server.port}"
         self.requests: list[tuple[str, str]] = []
         self.complaints: list[str] = []

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from harness import Server, insert, make_token
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy.engine import make_url
 
 from taskapi.database import schema
 from taskapi.database.connections import open_engine
 
 PICTURES = Path(__file__).parent / "pictures"
-# The same element in five states, the last two in another dress.
+# The same element in five states, the last two in another dress; and what it can be asked for.
 ELEMENTS = """<!doctype html><meta charset="utf-8"><style>
   body { font: 15px system-ui; margin: 20px; display: grid; gap: 22px; }
   .slim { --task-progress-height: 4px; --task-progress-color: rebeccapurple; }
@@ -82,6 +82,7 @@ def take(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         take_element(browser, url)
+        take_questions(browser, url)
         for name, scheme, width in SIZES:
             context = browser.new_context(
                 viewport={"width": width, "height": 640}, color_scheme=scheme, device_scale_factor=1.5
@@ -95,16 +96,35 @@ def take(url: str) -> None:
         browser.close()
 
 
+def take_questions(browser: Browser, url: str) -> None:
+    """A button that asks and a traceback; and the same from right to left, in the dark."""
+    tags = "".join(f'<task-progress cancel src="/api/tasks/{task_id}"></task-progress>' for task_id in list(TASKS)[1:3])
+    for name, attributes in (("cancel", "lang=en"), ("arabic", "lang=ar dir=rtl")):
+        page = browser.new_page(viewport={"width": 640, "height": 100}, device_scale_factor=1.5)
+        page.emulate_media(color_scheme="dark" if name == "arabic" else "light")
+        html = f"<html {attributes}><style>html {{ color-scheme: light dark }}"
+        open_page(page, url, ELEMENTS.replace("<style>", html) + tags)
+        page.locator("summary").click()
+        page.locator("[part=cancel]:visible").click()
+        page.screenshot(path=PICTURES / f"{name}.png", full_page=True, animations="disabled")
+        page.close()
+
+
+def open_page(page: Page, url: str, body: str) -> None:
+    """Show some elements, and give them the token."""
+    origin, _, token = url.partition("/#token=")
+    page.route("**/elements.html", lambda route: route.fulfill(body=body, content_type="text/html"))
+    page.goto(f"{origin}/elements.html")
+    page.evaluate("token => document.querySelectorAll('task-progress').forEach(bar => { bar.token = token; })", token)
+
+
 def take_element(browser: Browser, url: str) -> None:
     page = browser.new_page(viewport={"width": 640, "height": 100}, device_scale_factor=1.5)
     tags = "".join(
         f'<task-progress class="{dress}" label="{label}" src="/api/tasks/{task_id}"></task-progress>'
         for task_id, label, dress in zip(TASKS, LABELS, DRESSES, strict=True)
     )
-    page.route("**/elements.html", lambda route: route.fulfill(body=ELEMENTS + tags, content_type="text/html"))
-    origin, _, token = url.partition("/#token=")
-    page.goto(f"{origin}/elements.html")
-    page.evaluate("token => document.querySelectorAll('task-progress').forEach(bar => { bar.token = token; })", token)
+    open_page(page, url, ELEMENTS + tags)
     page.get_by_text("23 of 50").wait_for()
     page.get_by_text("214 cards exported").wait_for()
     page.screenshot(path=PICTURES / "element.png", full_page=True, animations="disabled")

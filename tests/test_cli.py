@@ -435,7 +435,36 @@ def test_watch_asks_for_a_url_and_a_token(invoke: Invoke, arguments: list[str], 
     assert reason in refused.stderr
 
 
-# flask tasks reap, prune
+# flask tasks cancel, reap, prune
+
+
+def test_cancel_ends_what_waits_and_asks_what_was_started(invoke: Invoke, engine: sa.Engine) -> None:
+    insert(engine, "waiting", status="queued")
+    insert(engine, "started", status="running")
+
+    answers = [invoke("tasks", "cancel", name) for name in ("waiting", "started", "started")]
+
+    assert [answer.exit_code for answer in answers] == [0, 0, 0]
+    assert [answer.stdout for answer in answers] == ["Cancelled.\n", "Asked to stop.\n", "Asked to stop.\n"]
+    assert row(engine, "waiting")["status"] == "failed"
+    assert row(engine, "started")["cancel_requested_at"] is not None
+
+
+def test_cancel_says_what_cannot_be_cancelled(invoke: Invoke, engine: sa.Engine) -> None:
+    insert(engine, "ended", status="completed")
+
+    ended, missing = invoke("tasks", "cancel", "ended"), invoke("tasks", "cancel", "missing")
+
+    assert (ended.exit_code, ended.stderr) == (1, "Error: The task has ended: completed.\n")
+    assert (missing.exit_code, missing.stderr) == (3, "Error: There is no task missing.\n")
+
+
+def test_reap_closes_what_was_not_started_in_time(invoke: Invoke, engine: sa.Engine) -> None:
+    insert(engine, "of last year", created_at="2020-01-01T00:00:00.000Z")
+    insert(engine, "of today")
+
+    assert invoke("tasks", "reap").stdout == "of last year\n"
+    assert row(engine, "of last year")["result_message"] == "Not started within 24 hours."
 
 
 def test_reap_closes_what_is_abandoned_and_nothing_else(invoke: Invoke, engine: sa.Engine) -> None:

@@ -20,6 +20,7 @@ from flask import Flask
 from harness import EventStream, Server, insert, make_token, row, update, wait_until
 
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
+from taskapi.database.store import Report, Store
 from taskapi.stream import sse
 from taskapi.stream.hub import ending
 
@@ -88,6 +89,7 @@ ROUTES = st.sampled_from(
     [
         "/api/tasks/{}/status",
         "/api/tasks/{}/events",
+        "/api/tasks/{}/cancel",
         "/api/tasks/{}/forecast",
         "/api/tasks",
         "/api/tasks/summary",
@@ -162,7 +164,7 @@ def test_any_text_comes_out_of_a_frame_as_it_went_in(texts: list[str], status: T
     values: dict[str, Any] = dict.fromkeys(RESPONSE_FIELDS)
     values.update(zip(("task_id", "stage", "result_message", "error_details"), texts, strict=True))
     values.update(id=1, user_id=1, status=str(status))
-    task = Snapshot.of([*values.values(), revision])
+    task = Snapshot.of([*values.values(), revision, None])
 
     events = events_of(ending(task).raw)
 
@@ -220,20 +222,79 @@ class Returned(Client):
         return {"Last_Event_ID": str(self._before.ids[-1])} if self._before.ids else {}
 
 
+not_ended = precondition(lambda self: not self.ended)
+
+
 class Life(RuleBasedStateMachine):
     """One task, its writers, and those who follow it on a real server."""
 
     server: Server
     engine: sa.Engine
+    store: Store
 
     def __init__(self) -> None:
         super().__init__()
+        self.ended = False
         self.task_id = f"life_{secrets.token_hex(8)}"
         insert(self.engine, self.task_id)
         self.path = f"/api/tasks/{self.task_id}/events"
         self.open: list[Client] = []
         self.dropped: list[Client] = []
 
+    def _row(self) -> dict[str, Any]:
+        return row(self.engine, self.task_id)
+
+    @not_ended
+    @rule()
+    def start(self) -> None:
+        """A worker starts it; or another one, since the queue has delivered it again."""
+        before = self._row()
+        attempt = self.store.claim(self.task_id, 60)
+        assert (attempt is None) == (before["cancel_requested_at"] is not None)
+        if attempt is None:
+            self.store.refuse(self.task_id)
+            self._end("failed")
+        else:
+            assert (self._row()["progress"], self._row()["completed_items"]) == (0, 0)
+
+    @not_ended
+    @rule(progress=st.integers(0, 99), late=st.booleans(), again=st.booleans())
+    def report(self, progress: int, late: bool, again: bool) -> None:
+        """A worker says how far it is, or that it is to be tried again; one of an earlier attempt changes nothing."""
+        attempt, before = self.store.attempt(self.task_id), self._row()
+        assert attempt is not None
+        status = TaskStatus.QUEUED if again else TaskStatus.RUNNING
+        key = attempt.key._replace(attempt=attempt.number - late)
+        told = self.store.report([Report(*key, status=status, progress=progress)], 60)
+        assert (key in told.over) == (late or before["status"] in ("pending", "queued"))
+        if key in told.over:
+            assert self._row() == before
+        elif again and before["cancel_requested_at"] is not None:
+            self._end("failed")
+
+    @not_ended
+    @rule()
+    def cancel(self) -> None:
+        waits = self._row()["status"] in ("pending", "queued")
+        assert self.server.request("POST", f"/api/tasks/{self.task_id}/cancel", 1).status == 202
+        if waits:
+            self._end("failed")
+
+    @not_ended
+    @rule(limit=st.sampled_from(["start_by", "end_by", "lease_expires_at"]))
+    def run_out_of_time(self, limit: str) -> None:
+        past = "2020-01-01T00:00:00.000Z"
+        update(self.engine, self.task_id, **{limit: past}, **({"start_by": past} if limit == "end_by" else {}))
+        task = self._row()
+        if limit != ("lease_expires_at" if task["status"] in ("pending", "queued") else "start_by"):
+            wait_until(lambda: TaskStatus(self._row()["status"]).is_final)  # the server's own maintenance
+            self._end("failed" if task["cancel_requested_at"] is not None and limit != "start_by" else "timeout")
+
+    def _end(self, status: str) -> None:
+        self.ended = True
+        assert self._row()["status"] == status
+
+    @not_ended
     @rule(progress=st.integers(0, 99))
     def write(self, progress: int) -> None:
         update(self.engine, self.task_id, status="running", progress=progress)
@@ -245,12 +306,12 @@ class Life(RuleBasedStateMachine):
             connection.execute(statement, {"progress": progress, "task_id": self.task_id})
             connection.rollback()
 
-    @precondition(lambda self: len(self.open) < 6)
+    @precondition(lambda self: len(self.open) < 6 and not self.ended)
     @rule()
     def connect(self) -> None:
         self._follow(Client(self.server, self.path))
 
-    @precondition(lambda self: self.open)
+    @precondition(lambda self: self.open and not self.ended)
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
         client = data.draw(st.sampled_from(self.open))
@@ -258,7 +319,7 @@ class Life(RuleBasedStateMachine):
         client.drop()
         self.dropped.append(client)
 
-    @precondition(lambda self: self.dropped)
+    @precondition(lambda self: self.dropped and not self.ended)
     @rule(data=st.data())
     def reconnect(self, data: st.DataObject) -> None:
         before = data.draw(st.sampled_from(self.dropped))
@@ -272,6 +333,7 @@ class Life(RuleBasedStateMachine):
             killed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN user_tasks%'"
             connection.execute(sa.text(killed))
 
+    @not_ended
     @rule()
     def be_quiet(self) -> None:
         """After quiet, the last that everybody has seen is the row."""
@@ -279,6 +341,8 @@ class Life(RuleBasedStateMachine):
         wait_until(lambda: all(client.ids and client.ids[-1] == current["revision"] for client in self.open))
         assert all(client.newest["progress"] == current["progress"] for client in self.open)
         assert current["stage"] is None
+        if current["cancel_requested_at"] is not None:
+            wait_until(lambda: all(client.names.count("cancelling") == 1 for client in self.open))
 
     def _follow(self, client: Client) -> None:
         client.start()
@@ -286,13 +350,15 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The task ends, and so must everybody who follows it, once and for good."""
-        update(self.engine, self.task_id, status="completed", progress=100)
-        final = row(self.engine, self.task_id)
+        if not self.ended:
+            update(self.engine, self.task_id, status="completed", progress=100)
+        final = self._row()
         for client in self.open:
             client.join(30)
             assert not client.is_alive()
             assert client.ids[-1] == final["revision"]
-            assert client.newest["status"] == "completed"
+            assert client.newest["status"] == final["status"]
+            assert client.names.count("cancelling") <= (final["cancel_requested_at"] is not None)
             assert client.names[-2:] == ["message", "done"]
             assert client.names.count("done") == 1
             again = self.server.stream(self.path, Last_Event_ID=str(client.ids[-1]))
@@ -303,7 +369,7 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_every_life_of_a_task_ends_truly_for_everybody(server: Server, engine: sa.Engine) -> None:
-    life = type("LifeHere", (Life,), {"server": server, "engine": engine})
+def test_every_life_of_a_task_ends_truly_for_everybody(server: Server, engine: sa.Engine, store: Store) -> None:
+    life = type("LifeHere", (Life,), {"server": server, "engine": engine, "store": store})
 
     run_state_machine_as_test(life, settings=settings(REPEATABLE, max_examples=25, stateful_step_count=20))

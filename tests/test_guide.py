@@ -253,8 +253,6 @@ def test_a_function_says_who_is_asking_and_another_who_else_may_see_it(files: Pa
 
 @pytest.mark.slow
 def test_the_tests_of_the_application_pass(folder: Path) -> None:
-    pytest.importorskip("taskapi.testing")
-
     said = run(folder, f"{sys.executable} -m pytest -q -p no:cacheprovider test_reports.py")
 
     assert "1 passed" in said

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, abort
 from flask.testing import FlaskClient
+from flask_jwt_extended import JWTManager, create_access_token, current_user, verify_jwt_in_request
+from flask_sqlalchemy import SQLAlchemy
 from harness import insert, update
 
 pytest.importorskip("flask_login", reason="a host of the tests needs the package flask-login")
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
+from flask_wtf import CSRFProtect
 from hosts import board, conduit
-from hosts.life import alive, sign_in
+from hosts.life import alive, move, sign_in, state_of_host, with_driver
 
-from taskapi import Identity
+from taskapi import Identity, TaskAPI
 
 ENDPOINTS = ("/api/tasks/a/status", "/api/tasks/users/me", "/api/tasks/learning-paths/456", "/api/tasks/a/events")
 ADA, BOB, CLEO = 1, 2, 3
@@ -92,11 +97,41 @@ def test_a_ticket_for_the_hosts_token_opens_the_stream_to_nobody_in_particular(a
     assert b"event: done" in api.get(ticket.get_json()["url"]).data
 
 
+def test_a_token_of_the_hosts_kind_counts_before_a_ticket(api: FlaskClient) -> None:
+    token = token_of(api, "ada")
+
+    assert api.get("/api/tasks/a/events?ticket=forged", headers=token).status_code == 200
+    assert api.get("/api/tasks/a/events?ticket=forged", headers={"Authorization": "Basic QTpC"}).status_code == 401
+    assert api.get("/api/tasks/a/events?ticket=forged").status_code == 401
+
+
 def test_the_hosts_own_loaders_answer_on_its_own_routes(api: FlaskClient) -> None:
     answer = api.get("/user")
 
     assert (answer.status_code, list(answer.get_json())) == (418, ["errors"])
     assert api.get("/user", headers=token_of(api, "ada")).get_json() == {"user": {"id": ADA, "name": "ada"}}
+
+
+def by_name() -> Identity:
+    """An application's own rule over its own tokens."""
+    verify_jwt_in_request()
+    return Identity(current_user.id)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_rule_of_the_hosts_may_read_its_tokens_and_what_they_lack_is_a_401(
+    api: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(conduit.tasks_api.rules, "identity", by_name)
+    token, revoked = token_of(api, "ada"), token_of(api, "ada")
+    api.post("/users/logout", headers=revoked)
+
+    headers = [token, revoked, {}, {"Authorization": "Token forged"}, {"Authorization": "Bearer"}]
+    answers = [api.get(path, headers=header) for header in headers]
+
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 401, 401]
+    assert {answer.content_type for answer in answers[1:]} == {"application/problem+json"}
+    assert {answer.headers["WWW-Authenticate"].split()[0] for answer in answers[1:]} == {"Bearer"}
 
 
 @pytest.mark.parametrize(("path", "told"), [("/tasks/7/status", "todo"), ("/events/", "events"), ("/", "pages")])
@@ -161,17 +196,10 @@ def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(sit
     ticket: Any = client.post("/api/tasks/a/events").get_json()
     assert client.get(ticket["url"]).status_code == 200
 
-    move(site, BOB, "blue")
+    move(site, board, BOB, "blue")
 
     again = [client.get(path).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:], ticket["url"])]
     assert [*again, client.post("/api/tasks/a/events").status_code] == [403] * 5
-
-
-def move(app: Flask, user: int, team: str) -> None:
-    """Put somebody into another team."""
-    with app.app_context():
-        board.db.session.get_one(board.User, user).team = team
-        board.db.session.commit()
 
 
 def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_hosts_forms(site: Flask) -> None:
@@ -190,7 +218,7 @@ def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str)
 
 
 def test_below_the_prefix_what_may_not_be_done_is_a_problem(site: Flask) -> None:
-    for path in ("/api/tasks/a/status", "/api/tasks/static/task-progress.js"):
+    for path in ("/api/tasks/a/status", "/api/tasks/static/task-progress.js", "/api/tasks"):
         answer = site.test_client().delete(path)
         assert (answer.status_code, answer.content_type) == (405, "application/problem+json")
 
@@ -201,6 +229,63 @@ def test_beside_the_prefix_what_is_not_there_is_the_hosts_business(site: Flask, 
 
     assert answer.status_code == 404
     assert "The board is sorry" in answer.text
+
+
+def test_whose_credential_is_over_is_nobody(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: Identity(ADA, expires_at=time.time() - 1))
+
+    assert [site.test_client().get(path).status_code for path in ENDPOINTS] == [401] * 4
+
+
+def test_a_ticket_lives_no_longer_than_the_credential(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    expires_at = int(time.time()) + 60
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: Identity(ADA, expires_at=expires_at))
+
+    ticket: Any = site.test_client().post("/api/tasks/a/events").get_json()
+
+    assert dt.datetime.fromisoformat(ticket["expires_at"]).timestamp() == expires_at
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+def test_it_does_not_matter_which_extension_is_bound_first(
+    database_url: str, engine: sa.Engine, *, is_first: bool
+) -> None:
+    insert(engine, "a", ADA)
+    app, db, manager, protection = Flask("host"), SQLAlchemy(), JWTManager(), CSRFProtect()
+    app.config.update(SQLALCHEMY_DATABASE_URI=with_driver(database_url), JWT_SECRET_KEY="x" * 32, SECRET_KEY="y")
+    app.config.update(TESTING=True)
+    bound = [db.init_app, manager.init_app, protection.init_app]
+    bound.insert(0 if is_first else 3, TaskAPI(db=db).init_app)
+
+    for bind in bound:
+        bind(app)
+
+    with app.app_context():
+        header = {"Authorization": f"Bearer {create_access_token(str(ADA))}"}
+    assert app.test_client().get("/api/tasks/a/status", headers=header).status_code == 200
+    assert app.test_client().post("/api/tasks/a/events", headers=header).status_code == 201
+    state_of_host(app).close()
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_rule_may_refuse_as_views_do(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board.tasks.rules, "identity", lambda: abort(401))
+
+    answer = site.test_client().get("/api/tasks/users/me")
+
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_modules_are_asked_for_again_however_long_the_hosts_files_are_kept(database_url: str) -> None:
+    with alive(board, database_url, SEND_FILE_MAX_AGE_DEFAULT=31_536_000) as app:
+        answers = [
+            app.test_client().get(path, buffered=True)
+            for path in ("/static/style.css", "/api/tasks/static/task-progress.js")
+        ]
+
+    kept = [answer.headers["Cache-Control"] for answer in answers]
+    assert kept == ["public, max-age=31536000", "no-cache, max-age=0"]
 
 
 @pytest.mark.parametrize("user_id", [1, "1"], ids=["integer", "text"])

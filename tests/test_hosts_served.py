@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from http.client import HTTPConnection
 from types import ModuleType
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -21,10 +19,11 @@ pytest.importorskip("flask_login", reason="a host of the tests needs the package
 pytest.importorskip("flask_wtf", reason="a host of the tests needs the package flask-wtf")
 
 from hosts import board, conduit
-from hosts.life import alive, forgery_token, with_driver
+from hosts.life import alive, move, post, session, token, with_driver
 
 ADA, BOB, CLEO = 1, 2, 3
-SECONDS = 10
+# What a browser shows has nothing to do with the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Host(NamedTuple):
@@ -55,32 +54,6 @@ def start(database_url: str, start_server: Callable[..., Server], request: pytes
         return Host(server, app)
 
     return start
-
-
-def post(server: Server, path: str, body: str, **headers: str) -> Any:
-    """The response to a POST, read whole."""
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
-    connection.request("POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    response = connection.getresponse()
-    found = (response.status, response.headers, response.read())
-    connection.close()
-    return found
-
-
-def token(server: Server, name: str) -> dict[str, Any]:
-    _, _, body = post(server, "/users/login", json.dumps({"name": name}), Content_Type="application/json")
-    return {"Authorization": f"Token {json.loads(body)['token']}"}
-
-
-def session(server: Server, user: int) -> dict[str, Any]:
-    """Sign in at the board; the cookie."""
-    form = server.get("/login")
-    cookie = form.headers["Set-Cookie"].split(";")[0]
-    body = urlencode({"csrf_token": forgery_token(form.body.decode()), "user": user})
-    kind = "application/x-www-form-urlencoded"
-    status, headers, _ = post(server, "/login", body, Content_Type=kind, Cookie=cookie)
-    assert status == 302
-    return {"Cookie": headers["Set-Cookie"].split(";")[0]}
 
 
 def test_a_stream_by_the_hosts_own_token_moves_and_a_revoked_one_does_not_come_back(
@@ -114,9 +87,7 @@ def test_a_team_member_sees_it_move_until_the_team_is_left_and_the_stream_comes_
     update(engine, "a", progress=40)
     wait_until_shown(followers, "a", progress=40)
 
-    with app.app_context():
-        board.db.session.get_one(board.User, BOB).team = "blue"
-        board.db.session.commit()
+    move(app, board, BOB, "blue")
     wait_until(lambda: all(follower.ended for follower in followers))
 
     assert [follower.names for follower in followers] == [["bye"], ["bye"]]
@@ -131,15 +102,14 @@ def test_a_poll_that_is_held_for_a_team_member_shows_nothing_after_the_team_is_l
     insert(engine, "a", ADA, status="running")
     bob = session(server, BOB)
     etag = server.get("/api/tasks/a/status", **bob).headers["ETag"]
-    with app.app_context():
-        board.db.session.get_one(board.User, BOB).team = "blue"
-        board.db.session.commit()
+    move(app, board, BOB, "blue")
 
     answer = server.get("/api/tasks/a/status", **bob, If_None_Match=etag, Prefer="wait=5")
 
     assert answer.status == 403
 
 
+@on_sqlite
 def test_a_sign_in_is_all_that_a_bar_in_a_page_of_the_host_needs(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
@@ -161,6 +131,7 @@ def test_a_sign_in_is_all_that_a_bar_in_a_page_of_the_host_needs(
     visit.page.get_by_text("Please sign in.", exact=True).wait_for()
 
 
+@on_sqlite
 def test_a_wall_that_sends_our_requests_to_its_login_page_reads_as_a_sign_in_that_is_missing(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
@@ -174,6 +145,61 @@ def test_a_wall_that_sends_our_requests_to_its_login_page_reads_as_a_sign_in_tha
     visit.page.evaluate("dispatchEvent(new Event('online'))")
 
     visit.page.get_by_text("Please sign in.", exact=True).wait_for()
+
+
+@on_sqlite
+def test_the_page_shows_the_tasks_of_whoever_is_signed_in_already(
+    start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
+) -> None:
+    visit = open_tab(start(board, TASKAPI_PAGE="1").server)
+    insert(engine, "a", ADA, status="running", progress=5)
+    sign_in(visit, ADA)
+
+    visit.page.goto(f"{visit.origin}/api/tasks/")
+
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(visit.bar("a")).to_have_js_property("value", 5)
+    update(engine, "a", progress=60)
+    expect(visit.bar("a")).to_have_js_property("value", 60)
+    assert [visit.page.locator(name).is_visible() for name in ("#sign-in", "#sign-out")] == [False, False]
+    assert visit.complaints == []
+
+
+@on_sqlite
+def test_the_page_asks_a_stranger_for_a_token(start: Start, open_tab: Callable[[Server], Visit]) -> None:
+    visit = open_tab(start(board, TASKAPI_PAGE="1").server)
+
+    visit.page.goto(f"{visit.origin}/api/tasks/")
+
+    visit.page.get_by_label("Access token").wait_for()
+    assert visit.complaints == []
+
+
+TOKEN_PAGE = """<!doctype html><link rel=icon href="data:,"><script type=module>
+    import "/api/tasks/static/task-progress.js";
+    const element = document.createElement("task-progress");
+    element.token = async () => %s;
+    element.src = "/api/tasks/a";
+    document.body.append(element);
+</script>"""
+
+
+@on_sqlite
+def test_an_element_may_name_the_kind_of_its_token(
+    start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
+) -> None:
+    server, _ = start(conduit)
+    visit = open_tab(server)
+    insert(engine, "a", ADA, status="running", progress=5)
+    body = TOKEN_PAGE % json.dumps(token(server, "ada")["Authorization"])
+    visit.page.route("**/element", lambda route: route.fulfill(body=body, content_type="text/html"))
+
+    visit.page.goto(f"{visit.origin}/element")
+
+    wait_for_bar(visit, 5)
+    update(engine, "a", progress=60)
+    wait_for_bar(visit, 60)
+    assert visit.complaints == []
 
 
 def sign_in(visit: Visit, user: int) -> None:

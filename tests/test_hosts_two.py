@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from harness import insert, update
+from harness import Follower, Server, insert, update, wait_until, wait_until_shown
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
@@ -19,7 +19,10 @@ pytest.importorskip("flask_wtf", reason="a host of the tests needs the package f
 
 from conftest import open_engine, sqlite_file
 from hosts import board, conduit
-from hosts.life import alive, sign_in, state_of_host
+from hosts.life import alive, session, sign_in, state_of_host, with_driver
+from hosts.life import token as served_token
+
+from taskapi.state import state_of
 
 ADA = 1
 Pair = tuple[Flask, Flask]
@@ -116,6 +119,19 @@ def test_a_full_house_of_one_is_no_full_house_of_the_other(pair: Pair) -> None:
     assert [b"busy" in head for head in heads] == [False, True, False]
 
 
+def test_the_parts_of_one_may_be_made_while_the_other_is_at_work(
+    database_url: str, engine: sa.Engine, second_engine: sa.Engine
+) -> None:
+    second_url = second_engine.url.render_as_string(hide_password=False)
+    with alive(board, database_url) as one, alive(board, second_url) as other:
+        insert(second_engine, "theirs", ADA)
+
+        with one.app_context():
+            store = state_of(other).store
+
+        assert store.task("theirs") is not None
+
+
 def test_they_share_no_part(pair: Pair) -> None:
     one, other = map(state_of_host, pair)
 
@@ -124,6 +140,38 @@ def test_they_share_no_part(pair: Pair) -> None:
     assert one.background is not other.background
     assert one.ticket_key != other.ticket_key
     assert one.rules is not other.rules
+
+
+def test_under_gunicorn_the_bars_of_both_move_and_both_say_bye(
+    pair: Pair,
+    start_server: Callable[..., Server],
+    database_url: str,
+    engine: sa.Engine,
+    second_engine: sa.Engine,
+) -> None:
+    second = second_engine.url.render_as_string(hide_password=False)
+    server = start_server(
+        *("-c", "/dev/null", "-k", "gevent"),
+        app="tests.hosts.both:create_app()",
+        wait=False,
+        variables={"HOST_DATABASE": with_driver(database_url), "HOST_SECOND_DATABASE": second},
+    )
+    wait_until(lambda: server.answers("/board/login"))
+    followers = [
+        Follower(server.stream("/api/tasks/a/events", None, **served_token(server, "ada"))),
+        Follower(server.stream("/board/api/tasks/a/events", None, **session(server, ADA, "/board"))),
+    ]
+
+    update(engine, "a", progress=40)
+    wait_until_shown(followers[:1], "a", progress=40)
+    update(second_engine, "a", progress=60)
+    wait_until_shown(followers[1:], "a", progress=60)
+    server.stop()
+    wait_until(lambda: all(follower.ended for follower in followers))
+
+    assert [follower.names for follower in followers] == [["bye"], ["bye"]]
+    shown = [{event.json["stage"] for event in follower.events if event.name == "message"} for follower in followers]
+    assert shown == [{"in_conduit"}, {"on_the_board"}]
 
 
 def test_mounted_in_one_server_each_hands_out_its_own_addresses(pair: Pair) -> None:

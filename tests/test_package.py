@@ -194,7 +194,6 @@ def test_a_host_that_turns_on_what_is_missing_is_told_the_extra(
 
 
 def test_the_service_goes_without_reference_and_metrics_where_they_are_not_installed(tmp_path: Path) -> None:
-    command = without("flask_swagger_ui prometheus_client", "taskapi.service")
     script = tmp_path / "service.py"
     script.write_text("from taskapi.wsgi import app\nprint(*sorted(str(rule) for rule in app.url_map.iter_rules()))")
     command = without("flask_swagger_ui prometheus_client", "service")
@@ -311,7 +310,7 @@ def test_an_installed_gunicorn_serves_what_an_installed_worker_reports(
             assert moves(stream)
 
     status, said = outcome([str(full), "-m", "taskapi", "--help"], tmp_path, **variables)
-    assert [word for word in ("demo", "tasks", "token", "taskapi-instance") if word not in said] == []
+    assert [word for word in ("db", "demo", "tasks", "token", "taskapi-instance") if word not in said] == []
 
 
 @pytest.mark.slow

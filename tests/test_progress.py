@@ -9,7 +9,6 @@ import pickle
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness import ROOT, environment, insert, row, update, wait_until, writes
+from harness import ROOT, Proxy, environment, insert, row, update, wait_until, writes
 from sqlalchemy.engine import make_url
 
 from taskapi.database import schema, sqlite
@@ -623,7 +622,7 @@ def test_the_lease_of_an_attempt_that_was_followed_is_not_renewed(
     early = Progress(database_url).task(user_id=1, task_id="followed").__enter__()
 
     store.claim("followed", 0.2)  # by a process that dies at once
-    wait_until(store.reap, 5)
+    wait_until(lambda: reap(store), 5)
 
     assert row(engine, "followed")["status"] == "timeout"
     wait_until(lambda: is_closed(early), 5)
@@ -1198,6 +1197,10 @@ def test_all_of_a_process_share_one_thread(database_url: str) -> None:
 # Leases.
 
 
+def reap(store: Store) -> list[str]:
+    return [task.task_id for task in store.close_overdue(store.overdue(30))]
+
+
 def test_the_lease_is_renewed_while_the_work_is_silent(
     database_url: str, engine: sa.Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1208,7 +1211,7 @@ def test_the_lease_is_renewed_while_the_work_is_silent(
         before, lease = row(engine, task.task_id)["revision"], leases(engine, task.task_id)
         end = time.monotonic() + 0.7
         while time.monotonic() < end:
-            assert store.reap() == []
+            assert reap(store) == []
             time.sleep(0.05)
         assert leases(engine, task.task_id) > lease
         assert row(engine, task.task_id)["revision"] == before
@@ -1221,54 +1224,12 @@ def test_the_lease_of_an_attached_task_that_says_nothing_is_not_renewed(
     task = Progress(database_url).attach(running(engine, "orphan"))
     task.advance()
 
-    wait_until(lambda: store.reap() == ["orphan"], 5)
+    wait_until(lambda: reap(store) == ["orphan"], 5)
 
     assert row(engine, "orphan")["status"] == "timeout"
 
 
 # Outages.
-
-
-class Proxy:
-    """A way to PostgreSQL that can be cut."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._open: list[socket.socket] = []
-        self.port = 0
-        self.open()
-
-    def open(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        while self._open:
-            connection = self._open.pop()
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _address = listener.accept()
-                server = socket.create_connection(self._target)
-                self._open += [client, server]
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

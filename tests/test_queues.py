@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -58,6 +59,22 @@ def sleep(task_id):
     with progress.run(task_id) as task:
         task.stage(f"process {{os.getpid()}}")
         time.sleep(600)
+
+
+@app.task
+def count_for_ever(task_id):
+    with progress.run(task_id) as task:
+        for _ in task.track(iter(lambda: time.sleep(0.01), 1)):
+            pass
+    pathlib.Path(f"behind {{task_id}}").touch()
+
+
+@app.task
+def look_for_ever(task_id):
+    with progress.run(task_id) as task:
+        while not task.cancelled:
+            time.sleep(0.05)
+    pathlib.Path(f"behind {{task_id}}").touch()
 
 
 @app.task(bind=True, autoretry_for=(RuntimeError,), max_retries=2, default_retry_delay=0)
@@ -235,6 +252,33 @@ def test_what_celery_tries_again_begins_anew_until_it_succeeds(queue: Queue, ser
     task = row(engine, task_id)
     assert (task["completed_items"], task["total_items"], task["attempt"]) == (30, 30, 3)
     assert (task["result_message"], task["error_details"]) == (None, None)
+
+
+@on_each_broker
+@pytest.mark.slow
+def test_celerys_workers_are_told_of_a_cancellation(queue: Queue, server: Server, engine: sa.Engine) -> None:
+    counting, looking, waiting = queue.ask("count_for_ever", "look_for_ever", "count_for_ever")
+    for task_id in (counting, looking):
+        wait_until(lambda task_id=task_id: row(engine, task_id)["status"] == "running")  # type: ignore[misc]
+    took = {}
+
+    for task_id in (waiting, counting, looking):
+        started = time.monotonic()
+        assert server.request("POST", f"/api/tasks/{task_id}/cancel", 1).status == 202
+        wait_until(lambda task_id=task_id: row(engine, task_id)["status"] == "failed")  # type: ignore[misc]
+        took[task_id] = time.monotonic() - started
+    (next_id,) = queue.ask("count")
+    wait_until(lambda: row(engine, next_id)["status"] == "completed")
+
+    assert took[waiting] < 0.5
+    assert took[counting] < 1.5  # and what the end takes to be written
+    assert took[looking] < 3.5
+    for task_id in (counting, looking, waiting):
+        assert (row(engine, task_id)["result_message"], row(engine, task_id)["error_details"]) == ("Cancelled.", None)
+    assert {path.name for path in queue.folder.glob("behind *")} == {f"behind {counting}", f"behind {looking}"}
+    log = queue.log.read_text()
+    assert "TaskCancelled" in log, "the task that waited was delivered, and not started"
+    assert f"Task {waiting} was cancelled." in log
 
 
 @on_each_broker

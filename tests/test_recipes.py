@@ -294,6 +294,30 @@ def youngest(process: int) -> int:
     return youngest(int(children[-1])) if children else process
 
 
+def test_rq_stops_a_job_that_is_cancelled_and_does_not_try_it_again(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, folder: Path, redis_url: str
+) -> None:
+    pytest.importorskip("rq")
+    work, start = commands("rq_jobs.py")
+    for number in range(9):  # enough for some seconds
+        shutil.copytree(modules, modules / f"copy {number}", ignore=shutil.ignore_patterns("copy *"))
+    start = start.replace("/tmp/modules.zip", f"{folder}/modules.zip").replace("/usr/lib/python3", str(modules))
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    run(work, REDIS_URL=redis_url)
+    output_of(run(start, REDIS_URL=redis_url))
+    shown = watch_until_it_counts(stream)
+    assert server.request("POST", f"/api/tasks/{shown[-1]['task_id']}/cancel", USER).status == 202
+    shown += watch(stream)
+    (folder / "modules.zip").unlink()
+    output_of(run(start.replace("modules.zip", "next.zip"), REDIS_URL=redis_url))
+    watch(stream)
+
+    cancelled = row(engine, shown[-1]["task_id"])
+    assert (cancelled["status"], cancelled["result_message"], cancelled["attempt"]) == ("failed", "Cancelled.", 1)
+    assert not (folder / "modules.zip").exists()
+
+
 def test_rq_tries_a_job_that_breaks_again_and_the_last_attempt_decides(
     server: Server, engine: sa.Engine, run: Run, modules: Path, folder: Path, redis_url: str
 ) -> None:
@@ -462,6 +486,24 @@ def test_a_shell_script_leaves_a_task_alone_that_somebody_else_has_ended(
 
     task = row(engine, snapshot["task_id"])
     assert (task["status"], task["completed_items"], task["result_message"]) == ("timeout", 0, None)
+
+
+def test_a_shell_script_stops_when_its_task_is_cancelled(
+    server: Server, engine: sa.Engine, run: Run, folder: Path, script: str
+) -> None:
+    os.mkfifo(folder / "slow")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    worker = run(f"exec {script} slow nginx.conf plain.html")
+    while (snapshot := stream.next().json)["stage"] != "slow":
+        pass
+    assert server.request("POST", f"/api/tasks/{snapshot['task_id']}/cancel", USER).status == 202
+    (folder / "slow").write_text("at last")
+    printed = output_of(worker)
+
+    task = row(engine, snapshot["task_id"])
+    assert (task["status"], task["result_message"], task["completed_items"]) == ("failed", "Cancelled.", 1)
+    assert len(printed.splitlines()) == 1
 
 
 # The pages.

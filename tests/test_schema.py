@@ -749,7 +749,8 @@ EVERY: dict[str, Any] = {"statuses": tuple(TaskStatus), "kind": None, "path": No
         ("tasks_of", {"user_id": 5, "skip": 0, "limit": 21, **EVERY}, "ix_user_tasks_user"),
         ("latest_of_learning_path", {"path": 5}, "ix_user_tasks_learning_path"),
         ("active_of", {"user_id": 5, "most": 1000}, "ix_user_tasks_active"),
-        ("first_expired", {}, "ix_user_tasks_started"),
+        ("overdue_started", {"cancel_within": 30, "batch": 500}, "ix_user_tasks_started"),
+        ("refused", {"task_id": "task 5"}, "task_id"),
     ],
 )
 def test_a_query_uses_its_index(engine: sa.Engine, name: str, parameters: dict[str, Any], index: str) -> None:

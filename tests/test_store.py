@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from taskapi.database import reader
 from taskapi.database.connections import open_engine
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
-from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Attempt, AttemptKey, Report, Store
+from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Attempt, AttemptKey, Report, Store, Told
 from taskapi.progress.rows import new_row
 
 PAST = "2020-01-01 00:00:00"
@@ -148,8 +148,8 @@ def test_an_attempt_that_is_over_changes_nothing(store: Store, engine: sa.Engine
     before = row(engine, "a")
 
     for status in (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.QUEUED):
-        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60) == {key}
-    assert store.renew([key], 60) == {key}
+        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60).over == {key}
+    assert store.renew([key], 60).over == {key}
     assert row(engine, "a") == before
 
 
@@ -160,8 +160,8 @@ def test_an_attempt_at_a_task_whose_id_is_another_ones_now_changes_nothing(store
     before = row(engine, "b")
 
     for status in (TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.QUEUED):
-        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60) == {key}
-    assert store.renew([key], 60) == {key}
+        assert store.report([Report(*key, status=status, progress=5, advance=1)], 60).over == {key}
+    assert store.renew([key], 60).over == {key}
     assert row(engine, "b") == before
 
 
@@ -169,7 +169,7 @@ def test_a_task_goes_back_to_be_tried_again(store: Store, engine: sa.Engine) -> 
     key = running(engine, total_items=10, completed_items=3, progress=30, stage="x", lease_expires_at=FUTURE)
     retry = Report(*key, status=TaskStatus.QUEUED, total_items=7, result_message="m", error_details="e", advance=2)
 
-    assert store.report([retry], 60) == set()
+    assert store.report([retry], 60).over == set()
 
     task = row(engine, "a")
     assert (task["status"], task["attempt"], task["completed_items"], task["progress"]) == ("queued", 3, 0, 0)
@@ -184,8 +184,8 @@ def test_final_is_final(store: Store, engine: sa.Engine, status: str) -> None:
     before = row(engine, "a")
 
     assert store.claim("a", 60) is None
-    assert store.report([Report(*key, status=TaskStatus.RUNNING, progress=5, advance=1)], 60) == {key}
-    assert store.renew([key], 60) == {key}
+    assert store.report([Report(*key, status=TaskStatus.RUNNING, progress=5, advance=1)], 60).over == {key}
+    assert store.renew([key], 60).over == {key}
     assert row(engine, "a") == before
 
 
@@ -196,7 +196,7 @@ def test_a_report_changes_only_what_it_names(store: Store, engine: sa.Engine) ->
     unchanged = store.report([Report(*key, status=TaskStatus.STARTING, error_details="e")], 60)
 
     changed = {name for name, value in row(engine, "a").items() if value != before[name]}
-    assert unchanged == set()
+    assert unchanged == Told(set(), set())
     assert changed - {"updated_at"} <= {"status", "error_details", "revision", "lease_expires_at"}
     assert row(engine, "a")["status"] == "starting"
 
@@ -262,6 +262,10 @@ def test_a_task_id_that_is_taken_is_an_integrity_error(store: Store) -> None:
 # Closing and removing.
 
 
+def reap(store: Store) -> list[str]:
+    return [task.task_id for task in store.close_overdue(store.overdue(30))]
+
+
 @pytest.mark.parametrize(
     ("status", "lease", "closed"),
     [
@@ -280,8 +284,8 @@ def test_what_started_and_lost_its_lease_is_closed_once(
 ) -> None:
     insert(engine, "a", status=status, lease_expires_at=lease)
 
-    assert store.reap() == (["a"] if closed else [])
-    assert store.reap() == []
+    assert reap(store) == (["a"] if closed else [])
+    assert reap(store) == []
     assert row(engine, "a")["status"] == ("timeout" if closed else status)
     assert (row(engine, "a")["result_message"] is not None) is closed
     assert not closed or row(engine, "a")["ended_at"]
@@ -291,15 +295,15 @@ def test_what_started_and_lost_its_lease_is_closed_once(
 def test_a_lease_may_be_written_in_any_form(store: Store, engine: sa.Engine, lease: str) -> None:
     insert(engine, "a", status="running", lease_expires_at=lease)
 
-    assert store.reap() == ["a"]
+    assert reap(store) == ["a"]
 
 
 def test_a_renewed_lease_keeps_a_task_open(store: Store, engine: sa.Engine) -> None:
     key = running(engine, lease_expires_at=PAST)
     gone = AttemptKey(10**12, "gone", 1)
 
-    assert store.renew([key, gone], 60) == {gone}
-    assert store.reap() == []
+    assert store.renew([key, gone], 60).over == {gone}
+    assert reap(store) == []
 
 
 def test_pruning_removes_what_ended_longer_ago_and_nothing_else(store: Store, engine: sa.Engine) -> None:
@@ -334,7 +338,7 @@ def test_pruning_goes_on_until_all_is_removed(store: Store, engine: sa.Engine) -
 def test_a_database_that_does_not_answer_is_an_sqlalchemy_error() -> None:
     store = Store(open_engine(make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")))
 
-    for ask in (lambda: store.task("a"), store.clock, store.reap, lambda: store.claim("a", 60)):
+    for ask in (lambda: store.task("a"), store.clock, lambda: store.overdue(30), lambda: store.claim("a", 60)):
         with pytest.raises(sa.exc.OperationalError):
             ask()
 

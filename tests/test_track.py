@@ -434,7 +434,7 @@ def test_an_error_of_the_iterable_comes_out_unchanged(progress: Progress, engine
 
 def test_what_cannot_be_iterated_is_refused_at_the_call(task: Task) -> None:
     with pytest.raises(TypeError):
-        task.track(5)  # type: ignore[arg-type]
+        task.track(5)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("total", [-1, True, "5", 1.5, 2**63])

@@ -96,7 +96,10 @@ def test_a_rollback_leaves_neither_row_and_sends_no_job(host: Host, jobs: Jobs) 
     assert (stored(host), jobs) == ((0, 0), [])
 
 
-@pytest.mark.parametrize("end", ["close", "remove", "invalidate", "reset"])
+@pytest.mark.parametrize(
+    "end",
+    ["close", "remove", "invalidate", *(["reset"] if hasattr(Session, "reset") else [])],  # since SQLAlchemy 2.0.22
+)
 def test_a_session_that_is_closed_without_a_commit_sends_no_job_then_or_later(host: Host, jobs: Jobs, end: str) -> None:
     session = host.db.session()
     host.add_path()

@@ -42,7 +42,7 @@ def task_events(task_id: str) -> Response:
             current().broadcaster.follow_task(stream, task)
             return _streamed(stream)
         current().broadcaster.leave(stream)
-        return _no_more() if cursor == task.revision else _whole(ending(task))
+        return _no_more() if cursor == task.revision else _whole(ending(task, is_admin=identity.is_admin))
 
 
 @bp.get("/users/me/events")

@@ -9,6 +9,7 @@ import orjson
 from flask import Blueprint, Response, request, url_for
 
 from ..auth.access import current_administrator, current_identity
+from ..auth.identity import Identity
 from ..database.models import BIGINT_MAX, Snapshot, TaskStatus
 from ..database.store import Filters
 from ..errors import BadParameterError
@@ -32,17 +33,18 @@ Read = Callable[[int, int], list[Snapshot]]
 def my_tasks() -> Response:
     """A page of the caller's tasks, newest first."""
     identity, filters = current_identity(), _filters()
-    return _page(lambda skip, limit: current().store.tasks_of(identity.user_id, skip, limit, filters))
+    store = current().store
+    return _page(lambda skip, limit: store.tasks_of(identity.user_id, skip, limit, filters), identity)
 
 
 @bp.get("")
 def all_tasks() -> Response:
     """A page of everybody's tasks, newest first, for administrators."""
-    current_administrator()
+    identity = current_administrator()
     user_id, filters, store = _number("user_id"), _filters(), current().store
     if user_id is None:
-        return _page(lambda skip, limit: store.tasks(skip, limit, filters))
-    return _page(lambda skip, limit: store.tasks_of(user_id, skip, limit, filters))
+        return _page(lambda skip, limit: store.tasks(skip, limit, filters), identity)
+    return _page(lambda skip, limit: store.tasks_of(user_id, skip, limit, filters), identity)
 
 
 @bp.get("/summary")
@@ -53,13 +55,13 @@ def summary() -> Response:
     return Response(body, headers=HEADERS, content_type="application/json")
 
 
-def _page(read: Read) -> Response:
+def _page(read: Read, identity: Identity) -> Response:
     skip = _whole_number("skip", 0, minimum=0)
     limit = min(_whole_number("limit", DEFAULT_LIMIT, minimum=1), MAX_LIMIT)
     if skip > BIGINT_MAX:
         raise BadParameterError("skip must be a whole number of at most 64 bits.")
     tasks = read(skip, limit + 1)
-    body = b"[" + b",".join(task.json for task in tasks[:limit]) + b"]"
+    body = b"[" + b",".join(task.json_for(identity.is_admin) for task in tasks[:limit]) + b"]"
     response = Response(body, headers=HEADERS, content_type="application/json")
     pages = {"next": (skip + limit, limit)} if len(tasks) > limit else {}
     if skip and (tasks or read(max(0, skip - limit), 1)):

@@ -8,7 +8,7 @@ from ..database.models import TASK_ID_LENGTH, Snapshot
 from ..errors import ForbiddenError, NotFoundError
 from ..state import current
 from . import tickets
-from .identity import Identity, Task
+from .identity import Identity, Task, TaskRule
 
 
 def current_identity() -> Identity:
@@ -37,8 +37,12 @@ def stream_identity(stream: str) -> Identity:
 
 def visible_task(task_id: str, identity: Identity) -> Snapshot:
     """Fetch a task that somebody may see. Raises `NotFoundError` or `ForbiddenError`."""
-    possible = len(task_id) <= TASK_ID_LENGTH and "\0" not in task_id
-    return permitted(current().store.task(task_id) if possible else None, identity)
+    return permitted(_task(task_id), identity)
+
+
+def cancellable_task(task_id: str, identity: Identity) -> Snapshot:
+    """Fetch a task that somebody may cancel. Raises `NotFoundError` or `ForbiddenError`."""
+    return _permitted(_task(task_id), identity, current().rules.may_cancel)
 
 
 def permitted(task: Snapshot | None, identity: Identity) -> Snapshot:
@@ -46,13 +50,19 @@ def permitted(task: Snapshot | None, identity: Identity) -> Snapshot:
 
     Raises `NotFoundError` or `ForbiddenError`.
     """
+    return _permitted(task, identity, current().rules.may_see)
+
+
+def _task(task_id: str) -> Snapshot | None:
+    possible = len(task_id) <= TASK_ID_LENGTH and "\0" not in task_id
+    return current().store.task(task_id) if possible else None
+
+
+def _permitted(task: Snapshot | None, identity: Identity, rule: TaskRule | None) -> Snapshot:
     if task is None:
         raise NotFoundError("There is no such task.")
-    if task.user_id != identity.user_id and not identity.is_admin and not _may_see(identity, task):
+    if task.user_id == identity.user_id or identity.is_admin:
+        return task
+    if rule is None or not rule(identity, Task.of(task)):
         raise ForbiddenError("This task belongs to somebody else.")
     return task
-
-
-def _may_see(identity: Identity, task: Snapshot) -> bool:
-    rule = current().rules.may_see
-    return rule is not None and bool(rule(identity, Task.of(task)))

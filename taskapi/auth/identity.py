@@ -54,7 +54,7 @@ class Task:
     @classmethod
     def of(cls, snapshot: Snapshot) -> Task:
         """Read a snapshot."""
-        fields = orjson.loads(snapshot.json)
+        fields = orjson.loads(snapshot.json_for(True))
         moments = {name: fields[name] and dt.datetime.fromisoformat(fields[name]) for name in MOMENTS}
         return cls(**fields | moments)
 
@@ -62,10 +62,13 @@ class Task:
 MOMENTS = ("started_at", "ended_at", "created_at", "updated_at")
 
 
+TaskRule = Callable[[Identity, Task], bool]
+
+
 @dataclass
 class Rules:
     """What an application says itself: who is asking, and who else may see a task or cancel it."""
 
     identity: Callable[[], Identity | None] | None = None
-    may_see: Callable[[Identity, Task], bool] | None = None
-    may_cancel: Callable[[Identity, Task], bool] | None = None
+    may_see: TaskRule | None = None
+    may_cancel: TaskRule | None = None

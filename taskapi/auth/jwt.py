@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import current_app, request
 from flask_jwt_extended import JWTManager, get_jwt_identity, get_jwt_request_location, verify_jwt_in_request
@@ -21,6 +21,19 @@ REMEMBERED = 4096
 LAST_MOMENT = 253_402_300_799
 
 Claims = Mapping[str, Any]
+Read = TypeVar("Read")
+
+
+def read(rule: Callable[[], Read]) -> Read:
+    """What a function makes of the request's token. Raises `UnauthorizedError` for what the libraries refuse."""
+    try:
+        return rule()
+    except NoAuthorizationError:
+        raise UnauthorizedError("This needs a bearer token.") from None
+    except ExpiredSignatureError:
+        raise invalid_token("The token has expired.") from None
+    except (PyJWTError, JWTExtendedException):
+        raise invalid_token("The token is not valid.") from None
 
 
 class Tokens:
@@ -35,13 +48,9 @@ class Tokens:
         Raises `UnauthorizedError` for a missing, malformed, expired, not-yet-valid, revoked or forged token.
         """
         try:
-            claims, subject = self._verified()
-        except NoAuthorizationError:
-            raise UnauthorizedError("This needs a bearer token.") from None
-        except ExpiredSignatureError:
-            raise invalid_token("The token has expired.") from None
-        except (PyJWTError, JWTExtendedException, ArithmeticError, LookupError, TypeError, ValueError):
-            # The last four: claims of a kind that the libraries did not reckon with.
+            claims, subject = read(self._verified)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            # Claims of a kind that the libraries did not reckon with.
             raise invalid_token("The token is not valid.") from None
         return Identity(_user_id(subject), claims.get(self._admin_claim) is True, self._expiry(claims))
 

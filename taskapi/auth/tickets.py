@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from flask import request
+from flask import current_app, request
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..errors import invalid_token
@@ -25,8 +25,9 @@ class Ticket(NamedTuple):
 
 
 def has_bearer() -> bool:
-    """Whether the header offers a bearer token, rather than nothing or another scheme's credentials."""
-    return request.headers.get("Authorization", "")[:7].lower() in ("bearer", "bearer ")
+    """Whether the header offers a token of the application's kind, rather than nothing or other credentials."""
+    kind = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    return kind != "" and kind in ("bearer", current_app.config.get("JWT_HEADER_TYPE", "").lower())
 
 
 def issue(key: str, stream: str, identity: Identity) -> Ticket:

@@ -13,6 +13,7 @@ import orjson
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from flask_jwt_extended import create_access_token
+from flask_migrate.cli import db
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import demo, extras, maintenance
@@ -57,6 +58,7 @@ tasks = TaskGroup("tasks", help="Look at tasks, and keep the table true and smal
 def init_app(app: Flask) -> None:
     """Add the commands to `flask`."""
     app.cli.help = f"Progress of background tasks. What is kept without settings is in {app.instance_path}."
+    app.cli.add_command(db)  # which `flask` has by itself
     app.cli.add_command(token)
     app.cli.add_command(tasks)
     app.cli.add_command(demo.command)
@@ -93,7 +95,7 @@ def token(user: int, admin: bool, expires: int) -> None:
 def list_tasks(user: int, skip: int, limit: int) -> None:
     """List a user's tasks, newest first, a line each."""
     for task in current().store.tasks_of(user, skip, limit):
-        click.echo(f"{lines.printable(task.task_id)}  {lines.line(orjson.loads(task.json))}")
+        click.echo(f"{lines.printable(task.task_id)}  {lines.line(orjson.loads(task.json_for(True)))}")
 
 
 @tasks.command()
@@ -149,7 +151,7 @@ def _changes(task_id: str) -> Iterator[lines.Fields]:
     while task is not None:
         if task.revision != revision:
             revision = task.revision
-            yield orjson.loads(task.json)
+            yield orjson.loads(task.json_for(True))
         if task.status.is_final:
             return
         time.sleep(LOOK_SECONDS)
@@ -157,14 +159,30 @@ def _changes(task_id: str) -> Iterator[lines.Fields]:
 
 
 @tasks.command()
-def reap() -> None:
-    """Close as "timeout" the tasks whose worker has stopped reporting, and print their ids.
+@click.argument("task_id")
+def cancel(task_id: str) -> None:
+    """Cancel a task: end one that waits, and ask for the end of one that was started."""
+    store = current().store
+    task = store.task(task_id)
+    if task is None:
+        raise CannotTellError(f"There is no task {lines.printable(task_id)}.")
+    if task.status.is_final:
+        raise click.ClickException(f"The task has ended: {task.status}.")
+    store.cancel(task)
+    task = store.task(task_id) or task
+    click.echo("Cancelled." if task.status is TaskStatus.FAILED else "Asked to stop.")
 
-    A running server does it by itself; this is for cron.
+
+@tasks.command()
+def reap() -> None:
+    """Close the tasks that nobody is to wait for any longer, and print their ids.
+
+    Those whose worker has stopped reporting, that were not started or finished in time, or whose worker does not react
+    to a cancellation. A running server does it by itself; this is for cron.
     """
-    closed = maintenance.reap(current().store)
-    for task_id in closed:
-        click.echo(task_id)
+    closed = maintenance.reap(current().store, maintenance.limits_of(current().settings))
+    for task in closed:
+        click.echo(lines.printable(task.task_id))
     click.echo(f"{len(closed)} closed.", err=True)
 
 

@@ -89,6 +89,18 @@ STATEMENTS = Statements(
         ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id = ANY(:ids)""",
+    to_stop="""
+        SELECT id, task_id, abs(attempt), status IN ('starting', 'running') FROM user_tasks
+        WHERE id = ANY(:ids) AND (cancel_requested_at IS NOT NULL OR status NOT IN ('starting', 'running'))""",
+    cancel="""
+        UPDATE user_tasks SET
+            cancel_requested_at = clock_timestamp(),
+            status = CASE WHEN status IN ('pending', 'queued') THEN 'failed' ELSE status END,
+            result_message = CASE WHEN status IN ('pending', 'queued') THEN 'Cancelled.' ELSE result_message END,
+            error_details = CASE WHEN status IN ('starting', 'running') THEN error_details END
+        WHERE id = :id AND task_id = :task_id AND user_id = :user_id
+            AND status IN ('pending', 'queued', 'starting', 'running')
+            AND (cancel_requested_at IS NULL OR status IN ('pending', 'queued'))""",
     keys_of_users="""
         SELECT id, user_id, revision FROM user_tasks
         WHERE user_id = ANY(:user_ids)
@@ -138,9 +150,85 @@ STATEMENTS = Statements(
         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint""",
     encoding="""
         SHOW server_encoding""",
-    first_expired="""
-        SELECT 1 FROM user_tasks
-        WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp() LIMIT 1""",
+    insert="""
+        INSERT INTO user_tasks
+            (task_id, user_id, kind, learning_path_id, status, stage, total_items, start_by, end_by)
+        VALUES (
+            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items,
+            statement_timestamp() + make_interval(secs => coalesce(
+                CAST(:start_within AS double precision), CAST(:finish_within AS double precision))),
+            statement_timestamp() + make_interval(secs => CAST(:finish_within AS double precision)))""",
+    # What is no longer to run: why, and within how many seconds it was to. An index needs a clock that stands still.
+    overdue_started="""
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
+            CASE
+                WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN end_by < statement_timestamp() THEN 'unfinished'
+                ELSE 'silent' END,
+            CAST(extract(epoch FROM end_by - created_at) AS double precision)
+        FROM user_tasks
+        WHERE status IN ('starting', 'running') AND (
+            lease_expires_at < statement_timestamp()
+            OR end_by < statement_timestamp()
+            OR cancel_requested_at
+                < statement_timestamp() - make_interval(secs => CAST(:cancel_within AS double precision)))
+        LIMIT :batch""",
+    overdue_waiting="""
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
+            CASE WHEN end_by < statement_timestamp() THEN 'unfinished' ELSE 'unstarted' END,
+            CAST(extract(epoch FROM
+                CASE WHEN end_by < statement_timestamp() THEN end_by ELSE start_by END - created_at
+            ) AS double precision)
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued') AND start_by < statement_timestamp()
+        LIMIT :batch""",
+    waiting_too_long="""
+        WITH RECURSIVE kinds AS (
+            (SELECT kind FROM user_tasks WHERE status IN ('pending', 'queued') ORDER BY kind LIMIT 1)
+            UNION ALL
+            SELECT (
+                SELECT kind FROM user_tasks
+                WHERE status IN ('pending', 'queued') AND kind > kinds.kind ORDER BY kind LIMIT 1)
+            FROM kinds WHERE kinds.kind IS NOT NULL
+        )
+        SELECT task.* FROM kinds CROSS JOIN LATERAL (
+            SELECT id, task_id, abs(attempt), status, lease_expires_at, 'unstarted',
+                CAST(:start_within AS double precision)
+            FROM user_tasks
+            WHERE status IN ('pending', 'queued') AND kind = kinds.kind
+                AND created_at < statement_timestamp() - make_interval(secs => CAST(:start_within AS double precision))
+                AND CASE WHEN attempt = 0 THEN start_by IS NULL OR start_by = end_by ELSE updated_at
+                    < statement_timestamp() - make_interval(secs => CAST(:start_within AS double precision)) END
+            LIMIT :batch
+        ) AS task
+        UNION ALL (
+            SELECT id, task_id, abs(attempt), status, lease_expires_at, 'unstarted',
+                CAST(:start_within AS double precision)
+            FROM user_tasks
+            WHERE status IN ('pending', 'queued') AND kind IS NULL
+                AND created_at < statement_timestamp() - make_interval(secs => CAST(:start_within AS double precision))
+                AND CASE WHEN attempt = 0 THEN start_by IS NULL OR start_by = end_by ELSE updated_at
+                    < statement_timestamp() - make_interval(secs => CAST(:start_within AS double precision)) END
+            LIMIT :batch)
+        LIMIT :batch""",
+    refused="""
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
+            CASE
+                WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN end_by <= statement_timestamp() THEN 'unfinished'
+                ELSE 'unstarted' END,
+            CAST(extract(epoch FROM
+                CASE WHEN end_by <= statement_timestamp() THEN end_by ELSE start_by END - created_at
+            ) AS double precision)
+        FROM user_tasks
+        WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running') AND (
+            cancel_requested_at IS NOT NULL
+            OR end_by <= statement_timestamp()
+            OR (start_by <= statement_timestamp() AND status IN ('pending', 'queued')))""",
+    close="""
+        UPDATE user_tasks SET status = :closed_as, result_message = :message
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status = :status
+            AND lease_expires_at IS NOT DISTINCT FROM CAST(:lease_expires_at AS timestamp with time zone)""",
     ended_before="""
         SELECT id FROM user_tasks
         WHERE id > :last_id AND status NOT IN ('pending', 'queued', 'starting', 'running')
@@ -149,7 +237,7 @@ STATEMENTS = Statements(
     claim="""
         UPDATE user_tasks SET
             status = 'starting',
-            attempt = attempt + 1,
+            attempt = abs(attempt) + 1,
             stage = CASE WHEN attempt = 0 THEN stage END,
             progress = 0,
             completed_items = 0,
@@ -158,6 +246,9 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
+            AND cancel_requested_at IS NULL
+            AND (end_by IS NULL OR end_by > statement_timestamp())
+            AND (start_by IS NULL OR start_by > statement_timestamp() OR status IN ('starting', 'running'))
         RETURNING id, task_id, attempt, status, total_items""",
     report="""
         UPDATE user_tasks SET
@@ -165,25 +256,36 @@ STATEMENTS = Statements(
             stage = coalesce(:stage, stage),
             result_message = coalesce(:result_message, result_message),
             error_details = coalesce(:error_details, error_details),
-            total_items = coalesce(CAST(:total_items AS bigint), total_items),
-            completed_items = coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint),
+            attempt = CASE
+                WHEN CAST(:share AS double precision) IS NULL THEN attempt ELSE -CAST(:attempt AS bigint) END,
+            total_items = CASE
+                WHEN attempt < 0 AND CAST(:share AS double precision) IS NULL THEN total_items
+                ELSE nullif(coalesce(CAST(:total_items AS bigint), total_items), -1) END,
+            completed_items = greatest(
+                0, coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint)),
             progress = CASE
                 WHEN CAST(:progress AS double precision) IS NOT NULL THEN CAST(:progress AS double precision)
+                WHEN CAST(:share AS double precision) IS NOT NULL
+                THEN greatest(progress, least(100.0, CAST(:begins AS double precision)
+                    + CAST(:share AS double precision) * coalesce(least(1.0,
+                    1.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
+                    / nullif(nullif(coalesce(CAST(:total_items AS bigint), total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
                 WHEN coalesce(CAST(:total_items AS bigint), total_items) > 0
                 THEN greatest(progress, least(100.0,
                     100.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
                     / coalesce(CAST(:total_items AS bigint), total_items)))
                 ELSE progress END,
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL""",
+    positions="""
+        SELECT id, completed_items, total_items, progress FROM user_tasks WHERE id = ANY(:ids)""",
     renew="""
         UPDATE user_tasks SET
             lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
-    reap="""
-        UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
-        WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp()
-        RETURNING task_id""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL""",
     delete="""
         DELETE FROM user_tasks WHERE id = ANY(:ids)""",
 )

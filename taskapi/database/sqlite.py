@@ -99,6 +99,19 @@ STATEMENTS = Statements(
         ORDER BY revision""",
     keys_of_ids="""
         SELECT id, user_id, revision FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
+    to_stop="""
+        SELECT id, task_id, abs(attempt), status IN ('starting', 'running') FROM user_tasks
+        WHERE id IN (SELECT value FROM json_each(:ids))
+            AND (cancel_requested_at IS NOT NULL OR status NOT IN ('starting', 'running'))""",
+    cancel="""
+        UPDATE user_tasks SET
+            cancel_requested_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+            status = CASE WHEN status IN ('pending', 'queued') THEN 'failed' ELSE status END,
+            result_message = CASE WHEN status IN ('pending', 'queued') THEN 'Cancelled.' ELSE result_message END,
+            error_details = CASE WHEN status IN ('starting', 'running') THEN error_details END
+        WHERE id = :id AND task_id = :task_id AND user_id = :user_id
+            AND status IN ('pending', 'queued', 'starting', 'running')
+            AND (cancel_requested_at IS NULL OR status IN ('pending', 'queued'))""",
     keys_of_users="""
         SELECT id, user_id, revision FROM user_tasks
         WHERE user_id IN (SELECT value FROM json_each(:user_ids))
@@ -150,9 +163,67 @@ STATEMENTS = Statements(
             + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000""",
     encoding="""
         SELECT 'UTF8'""",
-    first_expired="""
-        SELECT 1 FROM user_tasks
-        WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now') LIMIT 1""",
+    insert="""
+        INSERT INTO user_tasks
+            (task_id, user_id, kind, learning_path_id, status, stage, total_items, start_by, end_by)
+        VALUES (
+            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items,
+            strftime('%Y-%m-%dT%H:%M:%fZ', 'now', coalesce(:start_within, :finish_within) || ' seconds'),
+            strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :finish_within || ' seconds'))""",
+    # What is no longer to run: why, and within how many seconds it was to.
+    overdue_started="""
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
+            CASE
+                WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN julianday(end_by) < julianday('now') THEN 'unfinished'
+                ELSE 'silent' END,
+            86400 * (julianday(end_by) - julianday(created_at))
+        FROM user_tasks
+        WHERE status IN ('starting', 'running') AND (
+            julianday(lease_expires_at) < julianday('now')
+            OR julianday(end_by) < julianday('now')
+            OR julianday(cancel_requested_at) < julianday('now', -:cancel_within || ' seconds'))
+        LIMIT :batch""",
+    overdue_waiting="""
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
+            CASE WHEN julianday(end_by) < julianday('now') THEN 'unfinished' ELSE 'unstarted' END,
+            86400 * (julianday(CASE WHEN julianday(end_by) < julianday('now') THEN end_by ELSE start_by END)
+                - julianday(created_at))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued')
+            AND start_by < strftime('%Y-%m-%dT%H:%M:%fZ', 'now') AND julianday(start_by) < julianday('now')
+        LIMIT :batch""",
+    waiting_too_long="""
+        WITH RECURSIVE kinds (kind) AS (
+            SELECT min(kind) FROM user_tasks WHERE status IN ('pending', 'queued')
+            UNION ALL
+            SELECT (SELECT min(kind) FROM user_tasks WHERE status IN ('pending', 'queued') AND kind > kinds.kind)
+            FROM kinds WHERE kinds.kind IS NOT NULL
+        )
+        SELECT id, task_id, abs(attempt), status, lease_expires_at, 'unstarted', :start_within
+        FROM kinds CROSS JOIN user_tasks
+        WHERE status IN ('pending', 'queued') AND user_tasks.kind IS kinds.kind
+            AND created_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:start_within || ' seconds')
+            AND CASE WHEN attempt = 0 THEN start_by IS NULL OR start_by = end_by ELSE updated_at
+                < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:start_within || ' seconds') END
+        LIMIT :batch""",
+    refused="""
+        SELECT id, task_id, abs(attempt), status, lease_expires_at,
+            CASE
+                WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN julianday(end_by) <= julianday('now') THEN 'unfinished'
+                ELSE 'unstarted' END,
+            86400 * (julianday(CASE WHEN julianday(end_by) <= julianday('now') THEN end_by ELSE start_by END)
+                - julianday(created_at))
+        FROM user_tasks
+        WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running') AND (
+            cancel_requested_at IS NOT NULL
+            OR julianday(end_by) <= julianday('now')
+            OR (julianday(start_by) <= julianday('now') AND status IN ('pending', 'queued')))""",
+    close="""
+        UPDATE user_tasks SET status = :closed_as, result_message = :message
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status = :status
+            AND lease_expires_at IS :lease_expires_at""",
     ended_before="""
         SELECT id FROM user_tasks
         WHERE id > :last_id AND status NOT IN ('pending', 'queued', 'starting', 'running')
@@ -161,7 +232,7 @@ STATEMENTS = Statements(
     claim="""
         UPDATE user_tasks SET
             status = 'starting',
-            attempt = attempt + 1,
+            attempt = abs(attempt) + 1,
             stage = CASE WHEN attempt = 0 THEN stage END,
             progress = 0,
             completed_items = 0,
@@ -170,31 +241,44 @@ STATEMENTS = Statements(
             started_at = NULL,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
         WHERE task_id = :task_id AND status IN ('pending', 'queued', 'starting', 'running')
+            AND cancel_requested_at IS NULL
+            AND (end_by IS NULL OR julianday(end_by) > julianday('now'))
+            AND (start_by IS NULL OR julianday(start_by) > julianday('now') OR status IN ('starting', 'running'))
         RETURNING id, task_id, attempt, status, total_items""",
+    # Not IS NOT NULL, which SQLite (3.40) takes for true in a RETURNING.
     report="""
         UPDATE user_tasks SET
             status = coalesce(:status, status),
             stage = coalesce(:stage, stage),
             result_message = coalesce(:result_message, result_message),
             error_details = coalesce(:error_details, error_details),
-            total_items = coalesce(:total_items, total_items),
-            completed_items = coalesce(:completed_items, completed_items) + :advance,
+            attempt = CASE WHEN :share IS NULL THEN attempt ELSE -:attempt END,
+            total_items = CASE
+                WHEN attempt < 0 AND :share IS NULL THEN total_items
+                ELSE nullif(coalesce(:total_items, total_items), -1) END,
+            completed_items = max(0, coalesce(:completed_items, completed_items) + :advance),
             progress = CASE
                 WHEN :progress IS NOT NULL THEN :progress
+                WHEN :share IS NOT NULL
+                THEN max(progress, min(100.0, :begins + :share * coalesce(min(1.0,
+                    1.0 * (coalesce(:completed_items, completed_items) + :advance)
+                    / nullif(nullif(coalesce(:total_items, total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
                 WHEN coalesce(:total_items, total_items) > 0
                 THEN max(progress, min(100.0,
                     100.0 * (coalesce(:completed_items, completed_items) + :advance)
                     / coalesce(:total_items, total_items)))
                 ELSE progress END,
             lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''""",
+    positions="""
+        SELECT id, completed_items, total_items, progress FROM user_tasks
+        WHERE id IN (SELECT value FROM json_each(:ids))""",
     renew="""
         UPDATE user_tasks SET lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')""",
-    reap="""
-        UPDATE user_tasks SET status = 'timeout', result_message = 'The worker stopped reporting.'
-        WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now')
-        RETURNING task_id""",
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''""",
     delete="""
         DELETE FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
 )

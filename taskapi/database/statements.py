@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .models import RESPONSE_FIELDS
 
-SNAPSHOT = f"{', '.join(RESPONSE_FIELDS)}, revision"
+SNAPSHOT = f"{', '.join(RESPONSE_FIELDS)}, revision, cancel_requested_at"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,6 @@ class Statements:
     schema_version: str = """
         SELECT version FROM user_tasks_schema"""
 
-    first_expired: str
-
     ended_before: str
 
     # For forecasts, moments as seconds since 1970. Of those that have ended, only the last so many are looked at, which
@@ -118,38 +116,68 @@ class Statements:
 
     # What workers write. NULL leaves a column as it is; `advance` adds up over processes.
 
-    insert: str = """
-        INSERT INTO user_tasks (task_id, user_id, kind, learning_path_id, status, stage, total_items)
-        VALUES (:task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items)"""
+    # A task that is not started by its end cannot be finished by it: where only that is given, `start_by` is the same.
+    insert: str
 
     # What an attempt says changes nothing once it is over: another one was started, or the task waits for that. Nor
     # does it once the task is lost, in a restore: its id may be another one's then.
 
     attempt: str = """
-        SELECT id, task_id, attempt, status, total_items FROM user_tasks WHERE task_id = :task_id"""
+        SELECT id, task_id, abs(attempt), status, total_items, cancel_requested_at IS NOT NULL, result_message
+        FROM user_tasks WHERE task_id = :task_id"""
 
+    # Nothing is started that was cancelled, or whose time is over.
     claim: str
 
+    # Why a claim was refused, as `overdue_started`.
+    refused: str
+
+    # These two return whether the task goes on and is to be cancelled.
+
+    # `attempt` is negative once the bar is divided into steps: then only who runs the task (`share`) moves it and says
+    # the total, and what others count adds up.
     report: str
+
+    positions: str
 
     renew: str
 
+    # Of these attempts, given by id, those that are to stop: whether the task goes on until they do.
+    to_stop: str
+
+    # A task that was cancelled is not tried again. What limits its waiting from now on is only the moment of its end.
     retry: str = """
         UPDATE user_tasks SET
-            status = 'queued',
+            status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'failed' END,
             stage = NULL,
             progress = 0,
             total_items = :total_items,
             completed_items = 0,
-            result_message = :result_message,
-            error_details = :error_details,
-            started_at = NULL,
+            result_message = CASE WHEN cancel_requested_at IS NULL THEN :result_message ELSE 'Cancelled.' END,
+            error_details = CASE WHEN cancel_requested_at IS NULL THEN :error_details END,
+            started_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE started_at END,
             lease_expires_at = NULL,
-            start_by = NULL
-        WHERE id = :id AND task_id = :task_id AND attempt = :attempt AND status IN ('starting', 'running')"""
+            start_by = end_by
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING false"""
+
+    # What whoever waits for a task may want. A task that waits ends at once, one that was started is to.
+
+    cancel: str
 
     # What keeps the table true and small.
 
-    reap: str
+    # What is to be closed: how it was found (`close` changes nothing that has changed since), why, and within how many
+    # seconds it should have been started or finished. First what was started: its worker is silent, or does not react
+    # to a cancellation, or takes too long. Then what waits for too long: by its own limit, or by the one for all.
+
+    overdue_started: str
+
+    overdue_waiting: str
+
+    # One kind after the other, as the index has them. A task that is tried again waits since then.
+    waiting_too_long: str
+
+    close: str
 
     delete: str

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
 from .models import FINAL, ID, WAITING, Snapshot, TaskStatus
+from .overdue import Overdue
 from .reader import Reader
 from .sqlite import MemoryReader
 
@@ -20,6 +21,7 @@ ACTIVE_AT_MOST = 1000
 MISSED_AT_MOST = 1000
 KEYS_AT_MOST = 5000
 PRUNE_BATCH = 500
+CLOSE_BATCH = 500
 # With more kinds than that, a list of everybody's tasks reads every row.
 KINDS_AT_MOST = 200
 FIRST_MOMENT, LAST_MOMENT = "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"
@@ -86,11 +88,33 @@ class Attempt(NamedTuple):
     number: int
     status: TaskStatus
     total_items: int | None
+    is_to_be_cancelled: bool = False
+    result_message: str | None = None
 
     @property
     def key(self) -> AttemptKey:
         """What tells it from every other attempt."""
         return AttemptKey(self.id, self.task_id, self.number)
+
+
+class Position(NamedTuple):
+    """Where a task's bar is."""
+
+    id: int
+    completed_items: int
+    total_items: int | None
+    progress: float
+
+
+# As a report's `total_items`: it is not known any more.
+NO_TOTAL = -1
+
+
+class Told(NamedTuple):
+    """What the database says of attempts: which are over, and which go on but are to be cancelled."""
+
+    over: set[AttemptKey]
+    cancelled: set[AttemptKey]
 
 
 class Report(NamedTuple):
@@ -99,6 +123,9 @@ class Report(NamedTuple):
     `advance` is added to `completed_items` (after `completed_items`, if given, has replaced it), so that the
     counts of several processes add up. The status "queued" puts the task back, to be tried again: at no items of
     `total_items`, whatever it was.
+
+    `share`: the bar stands at `begins` percent, and all items of the row move it by so much. Who does not say that of
+    a task of which it was said once adds to its items, and leaves the bar where it is.
     """
 
     id: int
@@ -112,16 +139,20 @@ class Report(NamedTuple):
     advance: int = 0
     result_message: str | None = None
     error_details: str | None = None
+    begins: float | None = None
+    share: float | None = None
 
 
 class Store:
     """The table `user_tasks` behind one engine (and a pool of its own for reading).
 
-    Every method raises `sqlalchemy.exc.SQLAlchemyError` when the database does not answer.
+    `hides_errors`: what a failure said is for administrators alone. Every method raises
+    `sqlalchemy.exc.SQLAlchemyError` when the database does not answer.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, hides_errors: bool = False) -> None:
         self.engine = engine
+        self._hides_errors = hides_errors
         self.reader: Reader | MemoryReader = MemoryReader(engine) if is_in_memory(engine.url) else Reader(engine.url)
         self.dialect = dialect_of(engine.url)
         self._sql = self.dialect.statements
@@ -205,7 +236,7 @@ class Store:
     def news(self, known: Mapping[int, int]) -> tuple[list[Snapshot], list[int]]:
         """Of tasks, given as `{id: revision}`: those with another revision, oldest change first; those deleted."""
         rows = self.reader.rows(self._sql.news, self.dialect.known_parameters(known))
-        found = [Snapshot.of(row) for row in rows if row[ID] is not None]
+        found = [self._snapshot(row) for row in rows if row[ID] is not None]
         return found, [row[-1] for row in rows if row[ID] is None]
 
     def keys_of_ids(self, ids: Iterable[int]) -> list[Key]:
@@ -253,8 +284,12 @@ class Store:
             row = connection.execute(_text(self._sql.claim), {"task_id": task_id, "lease": lease}).one_or_none()
         return None if row is None else _attempt(row)
 
-    def report(self, reports: Iterable[Report], lease: float) -> set[AttemptKey]:
-        """Write reports in one transaction, each with a new lease; the attempts that are over, and changed nothing."""
+    def refuse(self, task_id: str) -> None:
+        """Close a task that cannot be started: it was cancelled, or its time is over."""
+        self.close_overdue(Overdue(*row) for row in self._rows(self._sql.refused, task_id=task_id))
+
+    def report(self, reports: Iterable[Report], lease: float) -> Told:
+        """Write reports in one transaction, each with a new lease; what is over has changed nothing."""
         return self._change(
             (
                 self._sql.retry if report.status is TaskStatus.QUEUED else self._sql.report,
@@ -263,16 +298,57 @@ class Store:
             for report in reports
         )
 
-    def renew(self, attempts: Iterable[AttemptKey], lease: float) -> set[AttemptKey]:
-        """Renew the leases of these attempts in one transaction; those that are over."""
+    def renew(self, attempts: Iterable[AttemptKey], lease: float) -> Told:
+        """Renew the leases of these attempts in one transaction."""
         return self._change((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
+
+    def positions(self, ids: Iterable[int]) -> list[Position]:
+        """Where the bars of these tasks are."""
+        return [Position(*row) for row in self._worker_rows(self._sql.positions, ids=self._list(ids))]
+
+    def to_stop(self, attempts: Iterable[AttemptKey]) -> Told:
+        """Which of these attempts are to stop."""
+        rows = self._worker_rows(self._sql.to_stop, ids=self._list(attempt.id for attempt in attempts))
+        found = {AttemptKey(*key): goes_on for *key, goes_on in rows}
+        return Told({key for key in found if not found[key]}, {key for key in found if found[key]})
+
+    # What whoever waits for a task may want.
+
+    def cancel(self, task: Snapshot) -> bool:
+        """End a task that waits, or ask for the end of one that was started; whether that was news."""
+        with self.engine.begin() as connection:
+            parameters = {"id": task.id, "task_id": task.task_id, "user_id": task.user_id}
+            return bool(connection.execute(_text(self._sql.cancel), parameters).rowcount)
 
     # What keeps the table true and small.
 
-    def reap(self) -> list[str]:
-        """Close as "timeout" the started tasks whose lease has run out; their task ids."""
-        # SQLite's one write lock is taken only for a reason.
-        return self._write(self._sql.reap) if self._rows(self._sql.first_expired) else []
+    def overdue(self, cancel_within: float) -> list[Overdue]:
+        """Some of the tasks that are to be closed: by a limit of their own, or because their worker is silent.
+
+        `cancel_within`: how many seconds a worker may take to react to a cancellation.
+        """
+        rows = self._rows(self._sql.overdue_started, cancel_within=cancel_within, batch=CLOSE_BATCH)
+        rows += self._rows(self._sql.overdue_waiting, batch=CLOSE_BATCH)
+        return [Overdue(*row) for row in rows]
+
+    def waiting_too_long(self, start_within: float) -> list[Overdue]:
+        """Some of the tasks that have waited for more than so many seconds, and have no such limit of their own."""
+        rows = self._rows(self._sql.waiting_too_long, start_within=start_within, batch=CLOSE_BATCH)
+        return [Overdue(*row) for row in rows]
+
+    def close_overdue(self, overdue: Iterable[Overdue]) -> list[Overdue]:
+        """Close tasks, unless they have changed since they were found; those that were closed."""
+        close, in_order = _text(self._sql.close), sorted(overdue, key=lambda task: task.id)
+        if not in_order:  # SQLite's one write lock is taken only for a reason
+            return []
+        with self.engine.begin() as connection:
+            return [
+                task
+                for task in in_order
+                if connection.execute(
+                    close, {**task._asdict(), "closed_as": task.closed_as, "message": task.message}
+                ).rowcount
+            ]
 
     def prune(self, days: float) -> int:
         """Delete the tasks that ended more than so many days ago, in small transactions; how many they were."""
@@ -284,11 +360,22 @@ class Store:
             last_id = rows[-1][0]
         return deleted
 
+    def _worker_rows(self, statement: str, **parameters: Any) -> list[Any]:
+        """Read over the connection that writes, so that a worker's process needs no second one; it takes no lock."""
+        if isinstance(self.reader, MemoryReader):  # the only one
+            return self.reader.rows(statement, parameters)
+        connection: Any = self.engine.raw_connection()  # SQLAlchemy's own would begin a transaction
+        try:
+            answer = connection.driver_connection.execute(self.dialect.statement_for_driver(statement), parameters)
+            return list(answer.fetchall())
+        finally:
+            connection.close()
+
     def _rows(self, statement: str, **parameters: Any) -> list[Any]:
         return self.reader.rows(statement, parameters)
 
     def _snapshots(self, statement: str, **parameters: Any) -> list[Snapshot]:
-        return [Snapshot.of(row) for row in self.reader.rows(statement, parameters)]
+        return [self._snapshot(row) for row in self.reader.rows(statement, parameters)]
 
     def _page(self, statement: str, filters: Filters, **parameters: Any) -> list[Snapshot]:
         statuses, kind, path = filters
@@ -313,23 +400,23 @@ class Store:
 
     def _first(self, statement: str, **parameters: Any) -> Snapshot | None:
         rows = self.reader.rows(statement, parameters)
-        return Snapshot.of(rows[0]) if rows else None
+        return self._snapshot(rows[0]) if rows else None
 
-    def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> set[AttemptKey]:
-        with self.engine.begin() as connection:
-            return {
-                AttemptKey(parameters["id"], parameters["task_id"], parameters["attempt"])
-                # Everybody locks rows in one order.
-                for statement, parameters in sorted(changes, key=lambda change: change[1]["id"])
-                if not connection.execute(_text(statement), parameters).rowcount
-            }
+    def _snapshot(self, row: Sequence[Any]) -> Snapshot:
+        return Snapshot.of(row, hides_errors=self._hides_errors)
 
-    def _write(self, statement: str, **parameters: Any) -> list[Any]:
-        """Run one statement that returns a column."""
+    def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> Told:
+        told = Told(set(), set())
         with self.engine.begin() as connection:
-            return list(connection.scalars(_text(statement), parameters))
+            # Everybody locks rows in one order.
+            for statement, parameters in sorted(changes, key=lambda change: change[1]["id"]):
+                is_cancelled = connection.scalar(_text(statement), parameters)
+                if is_cancelled is None or is_cancelled:
+                    key = AttemptKey(parameters["id"], parameters["task_id"], parameters["attempt"])
+                    (told.over if is_cancelled is None else told.cancelled).add(key)
+        return told
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:
-    id_, task_id, number, status, total_items = row
-    return Attempt(id_, task_id, number, TaskStatus(status), total_items)
+    id_, task_id, number, status, total_items, *rest = row
+    return Attempt(id_, task_id, number, TaskStatus(status), total_items, *rest)

@@ -8,7 +8,10 @@ with progress.task(user_id=123, kind="full_path_gen") as task:
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError
@@ -16,24 +19,32 @@ from sqlalchemy.exc import DataError, IntegrityError
 from ..config import instance_path, load
 from ..database.models import TaskStatus
 from ..database.store import Attempt, Store
-from . import values, writer
-from .errors import DatabaseUnavailable, ProgressError, TaskClosed, TaskNotFound, TaskNotStarted
+from . import context, values, writer
+from .aio import AsyncBlock, AsyncRun, in_thread
+from .context import current_task
+from .errors import DatabaseUnavailable, ProgressError, TaskCancelled, TaskClosed, TaskNotFound, TaskNotStarted
 from .ledger import Ledger
 from .processes import writer_for
 from .rows import new_row
-from .task import Run, Task
+from .task import Run, Step, Task
 from .writer import Writer
 
 __all__ = [
     "DatabaseUnavailable",
     "Progress",
     "ProgressError",
+    "Step",
     "Task",
+    "TaskCancelled",
     "TaskClosed",
     "TaskNotFound",
     "TaskNotStarted",
     "TaskStatus",
+    "current_task",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Progress:
@@ -58,8 +69,12 @@ class Progress:
         stage: str | None = None,
         task_id: str | None = None,
         status: str = TaskStatus.PENDING,
+        start_within: float | None = None,
+        finish_within: float | None = None,
     ) -> str:
         """Create a task as "pending", or "queued"; its `task_id`, `<kind>_<user id>_<time>_<random>` unless given.
+
+        What has not been started `start_within`, or not ended `finish_within` seconds from now is closed as "timeout".
 
         Raises `TypeError` or `ValueError` for a value that cannot be and a `task_id` that is taken,
         `DatabaseUnavailable` after `START_SECONDS`.
@@ -72,6 +87,8 @@ class Progress:
             stage=stage,
             task_id=task_id,
             status=status,
+            start_within=start_within,
+            finish_within=finish_within,
         )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
@@ -87,7 +104,8 @@ class Progress:
         """A `with` block in which the task runs; gives a `Task`.
 
         Enters "starting", soon "running"; leaves "completed", or "failed" with the traceback if an exception
-        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Every start begins
+        leaves the block, which then goes on; with `retry`, leaves "queued" for the next attempt. Once somebody cancels
+        the task, the next call raises `TaskCancelled`, which leaves it "failed" and goes no further. Every start begins
         at 0 items and 0 %, and ends every earlier attempt: what that reports changes nothing any more, and its next
         call raises `TaskClosed`.
 
@@ -112,6 +130,61 @@ class Progress:
         task_id = values.task_id("task_id", task_id)
         return Task(self._writer, self._writer.ask(lambda store: _join(store, task_id), writer.START_SECONDS))
 
+    def tracked(self, *, user_id: int, **fields: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """The block as a decorator: each call of the function, or coroutine function, is a task of its own.
+
+        Takes what `create` takes, except `task_id`; within, `current_task()` is the task. A call whose task is
+        cancelled returns None. Raises `TypeError` or `ValueError` for a value that cannot be, and a generator function,
+        which does nothing when it is called.
+        """
+        new_row(user_id=user_id, **fields)
+        if "task_id" in fields:
+            raise TypeError("tracked() takes no task_id: each call is a task of its own")
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise TypeError(f"tracked() wants a function that works when it is called: {function!r} is a generator")
+
+            @functools.wraps(function)
+            async def in_async_block(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with self.atask(user_id=user_id, **fields):
+                    return await cast(Any, function)(*args, **kwargs)
+
+            @functools.wraps(function)
+            def in_block(*args: P.args, **kwargs: P.kwargs) -> R:
+                with self.task(user_id=user_id, **fields):
+                    return function(*args, **kwargs)
+                return cast(R, None)  # cancelled
+
+            return cast(Callable[P, R], in_async_block) if inspect.iscoroutinefunction(function) else in_block
+
+        return decorate
+
+    # asyncio: the same, with the database asked in a thread.
+
+    async def acreate(self, *, user_id: int, **fields: Any) -> str:
+        """`create`, for `await`."""
+        return await in_thread(functools.partial(self.create, user_id=user_id, **fields))
+
+    def arun(self, task_id: str, *, retry: bool = False) -> AsyncBlock[Task]:
+        """`run`, for `async with`.
+
+        An asyncio task that is cancelled in the block fails the task, and goes on being cancelled. Once somebody
+        cancels the task, the asyncio task is interrupted where it waits, and goes on after the block.
+        """
+        task_id = values.task_id("task_id", task_id)
+        return AsyncRun(lambda: self.run(task_id, retry=retry), context.enter, context.leave)
+
+    def atask(self, *, user_id: int, **fields: Any) -> AsyncBlock[Task]:
+        """`task`, for `async with`, as `arun`."""
+        new_row(user_id=user_id, **fields)
+        return AsyncRun(lambda: self.task(user_id=user_id, **fields), context.enter, context.leave)
+
+    def aattach(self, task_id: str) -> AsyncBlock[Task]:
+        """`attach`, for `async with`, which waits until all is written."""
+        task_id = values.task_id("task_id", task_id)
+        return AsyncBlock(lambda: self.attach(task_id), context.enter, context.leave)
+
     @property
     def _writer(self) -> Writer:
         return writer_for(self._url, self._lease)
@@ -123,17 +196,23 @@ class Progress:
 def _start(store: Store, task_id: str, lease: float) -> Ledger:
     attempt = store.claim(task_id, lease)
     if attempt is None:
-        raise TaskClosed(task_id, _attempt(store, task_id).status)
+        store.refuse(task_id)
+        raise _closed(_attempt(store, task_id))
     return Ledger(attempt, restarted=attempt.number > 1)
 
 
 def _join(store: Store, task_id: str) -> Ledger:
     attempt = _attempt(store, task_id)
     if attempt.status.is_final:
-        raise TaskClosed(task_id, attempt.status)
+        raise _closed(attempt)
     if attempt.status in values.WAITING:
         raise TaskNotStarted(task_id)
     return Ledger(attempt)
+
+
+def _closed(attempt: Attempt) -> TaskClosed:
+    was_cancelled = attempt.is_to_be_cancelled and attempt.status is TaskStatus.FAILED
+    return (TaskCancelled if was_cancelled else TaskClosed)(attempt.task_id, attempt.status, attempt.result_message)
 
 
 def _attempt(store: Store, task_id: str) -> Attempt:

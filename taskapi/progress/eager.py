@@ -34,6 +34,10 @@ class EagerWriter(Writer):
         if not self._writing:  # else a signal handler interrupts a write: what it said comes with the next one
             self.flush(ledger)
 
+    def look(self, ledger: Ledger) -> None:
+        """Let others know that there are steps."""
+        self.watch(ledger)
+
     def follow(self, ledger: Ledger, parts: Iterator[Iterator[T]]) -> Iterator[Iterator[T]]:
         """A loop's items, each given out when those before it are counted in the row."""
         for part in parts:
@@ -41,6 +45,10 @@ class EagerWriter(Writer):
 
     def _one_by_one(self, ledger: Ledger, part: Iterator[T]) -> Iterator[T]:
         for item in part:
-            self.watch(ledger)
-            ledger.check_open()
+            self.before_item(ledger)
             yield item
+
+    def before_item(self, ledger: Ledger) -> None:
+        """Write what is counted. Raises `TaskClosed`."""
+        self.watch(ledger)
+        ledger.check_open()

@@ -34,20 +34,29 @@ class TaskNotStarted(ProgressError):
 class TaskClosed(ProgressError):
     """The task is not its worker's any more, who should stop.
 
-    It has ended with this `status`, or is queued, starting or running again; None if its row was deleted.
+    It has ended with this `status`, for which `message` may give the reason, or is queued, starting or running again;
+    None if its row was deleted.
     """
 
-    def __init__(self, task_id: str, status: TaskStatus | None) -> None:
-        super().__init__(task_id, status)
+    def __init__(self, task_id: str, status: TaskStatus | None, message: str | None = None) -> None:
+        super().__init__(task_id, status, message)
         self.task_id = task_id
         self.status = status
+        self.message = message
 
     def __str__(self) -> str:
         if self.status is None:
             return f"Task {self.task_id} is gone."
         if self.status.is_final:
-            return f"Task {self.task_id} has ended: {self.status}."
+            return f"Task {self.task_id} has ended: {self.status}. {self.message or ''}".rstrip()
         return f"This attempt at task {self.task_id} is over: it is {self.status} again."
+
+
+class TaskCancelled(TaskClosed):
+    """Somebody does not want the task any more. Let it leave the block: that ends the task, as "failed"."""
+
+    def __str__(self) -> str:
+        return f"Task {self.task_id} was cancelled."
 
 
 class DatabaseUnavailable(ProgressError):

@@ -7,7 +7,7 @@ nothing happens while the items go by, and another thread can read the exact pos
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from operator import length_hint
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -92,6 +92,34 @@ class IteratorLoop(Generic[T]):
     def stop(self) -> None:
         """Leave nothing of the gate."""
         self._gate.clear()
+
+
+class AsyncLoop(Generic[T]):
+    """A loop over an asynchronous iterable, whose items a coroutine asks for."""
+
+    def __init__(self, items: AsyncIterable[T]) -> None:
+        self._iterator = aiter(items)
+        self._asked_for = 0
+        self._is_stopped = False
+
+    def parts(self) -> Iterator[Iterator[T]]:
+        """None that could be had without waiting."""
+        return iter(())
+
+    async def next(self) -> T:
+        """The next item. Raises `StopAsyncIteration`."""
+        if self._is_stopped:
+            raise StopAsyncIteration
+        self._asked_for += 1
+        return await anext(self._iterator)
+
+    def completed(self) -> int:
+        """Everything that was asked for but the last."""
+        return max(0, self._asked_for - 1)
+
+    def stop(self) -> None:
+        """Give no item any more."""
+        self._is_stopped = True
 
 
 class InnerLoop(Generic[T]):

@@ -10,8 +10,11 @@ from ..database.models import BIGINT_MAX, TASK_ID_LENGTH, TaskStatus
 
 # No database stores these: PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+LONGEST_SECONDS = 1e9
 # What a task may be created as: it waits to be started.
 WAITING = (TaskStatus.PENDING, TaskStatus.QUEUED)
+# Below it, and above its inverse, sums of weights would lose some.
+SMALLEST_WEIGHT = 1e-9
 
 
 def integer(name: str, value: Any) -> int:
@@ -39,6 +42,28 @@ def percentage(name: str, value: Any) -> float:
     number = float(value)
     if not 0 <= number <= 100:  # and not nan either
         raise ValueError(f"{name} must be from 0 to 100, not {number}")
+    return number
+
+
+def weight(name: str, value: Any) -> float:
+    """How much of a bar beside others. Raises `TypeError`, `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    number = float(value)
+    if not SMALLEST_WEIGHT <= number <= 1 / SMALLEST_WEIGHT:  # and not nan either
+        raise ValueError(
+            f"{name} must be more than 0, from {SMALLEST_WEIGHT:g} to {1 / SMALLEST_WEIGHT:g}, not {number}"
+        )
+    return number
+
+
+def seconds(name: str, value: Any) -> float:
+    """A length of time, of a thousandth of a second to some thirty years. Raises `TypeError`, `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    number = float(value)
+    if not 0.001 <= number <= LONGEST_SECONDS:  # and not nan either
+        raise ValueError(f"{name} must be a number of seconds above 0, not {number}")
     return number
 
 

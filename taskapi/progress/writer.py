@@ -22,8 +22,8 @@ from ..database import schema
 from ..database.connections import dialect_of, open_engine
 from ..database.models import TaskStatus
 from ..database.reader import Reader
-from ..database.store import AttemptKey, Report, Store
-from .errors import DatabaseUnavailable, TaskClosed
+from ..database.store import Attempt, Report, Store, Told
+from .errors import DatabaseUnavailable
 from .ledger import Draft, Ledger
 from .refusals import REFUSALS, acceptable
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 # At most so often does the thread write.
 INTERVAL_SECONDS = 0.25
+# So often it asks whether those who say nothing are to stop; who says something is told with it.
+ASK_SECONDS = 2.0
 # How long a task's start, its end and the process's end are tried again while the database does not answer.
 START_SECONDS = 10.0
 FINAL_WRITE_SECONDS = 300.0
@@ -40,6 +42,10 @@ EXIT_SECONDS = 5.0
 # How long a fork waits for a transaction on SQLite.
 FORK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 2.0
+# How often it is looked what other processes have counted of a task whose bar this one moves.
+COMPARE_SECONDS = 0.5
+# How long a worker waits for the database's word on that, before it enters a step.
+LOOK_SECONDS = 0.5
 
 
 def pauses() -> Iterator[float]:
@@ -78,6 +84,8 @@ class Writer:
         self._talking = threading.RLock()
         self._writing = False
         self._quiet = False
+        self._compared_at = 0.0
+        self._asked_at = 0.0
 
     # The workers' side.
 
@@ -147,6 +155,22 @@ class Writer:
         """Whether what is said of a task is in the row when the call that said it is over."""
         return self._in_child and not ledger.held
 
+    def look(self, ledger: Ledger) -> None:
+        """Before a step: let others know that there are steps, and see what they have counted by now.
+
+        Waits no longer than `LOOK_SECONDS`: the database may be away, or its row locked.
+        """
+        thread = threading.Thread(target=self._look, args=[ledger], name="taskapi.progress.look", daemon=True)
+        thread.start()
+        thread.join(LOOK_SECONDS)
+
+    def _look(self, ledger: Ledger) -> None:
+        with contextlib.suppress(*self._outages), self._talking:
+            if ledger.is_marked:
+                self._compare_with_rows([ledger])
+            else:
+                self.write([ledger])
+
     def watch(self, ledger: Ledger) -> None:
         """See to it that what is said of a task gets written soon. Raises `TaskClosed`."""
         ledger.check_open()
@@ -161,6 +185,9 @@ class Writer:
         """A loop's items as they are: the loop itself tells how far it is."""
         return parts
 
+    def before_item(self, _ledger: Ledger) -> None:
+        """Nothing, before a coroutine's loop asks for its next item."""
+
     def poke(self) -> None:
         """Write now, if the last write is long enough ago."""
         if self._pokes.empty():
@@ -172,6 +199,7 @@ class Writer:
 
     def finish(self, ledger: Ledger, status: TaskStatus, **last: Any) -> None:
         """Write the end of a task. Raises `TaskClosed` if it has ended without us, `DatabaseUnavailable`."""
+        ledger.on_stop = None
         try:
             if ledger.runs_unsaid:  # a transaction of its own: whoever watches sees every state
                 self.flush(ledger)
@@ -179,9 +207,20 @@ class Writer:
             self.flush(ledger)
             # A write that broke off may have been committed: the end that is found there is then our own.
             if ledger.closed and not (ledger.in_doubt and ledger.closed.status is status):
-                raise TaskClosed(*ledger.closed.args)
+                raise ledger.reason()
         finally:
-            ledger.close(ledger.closed.status if ledger.closed else status)
+            if not ledger.closed:
+                ledger.close(status)
+
+    def is_cancelled(self, ledger: Ledger) -> bool:
+        """Whether a task is to end. Where the thread does not look after it, the database is asked, now and then."""
+        if not (ledger.watched or ledger.closed or ledger.is_cancelled):
+            now = time.monotonic()
+            if now - ledger.asked_at > ASK_SECONDS:
+                ledger.asked_at = now
+                with contextlib.suppress(*self._outages), self._talking:
+                    self._ask_after([ledger])
+        return ledger.is_cancelled
 
     # The thread's side.
 
@@ -219,8 +258,10 @@ class Writer:
         with self._lock:
             watched = list(self._watched)
         with self._talking:
+            self._compare(watched)
             wrote = self.write(watched, everything=False)
             self._renew(watched)
+            self._ask_after_silent(watched)
         self._let_go(watched)
         return wrote
 
@@ -262,7 +303,7 @@ class Writer:
 
     def _report(self, drafts: dict[Ledger, Draft], reports: list[Report]) -> None:
         try:
-            unchanged = self.store().report(reports, self._lease)
+            told = self.store().report(reports, self._lease)
         except REFUSALS:
             raise
         except BaseException:
@@ -271,28 +312,62 @@ class Writer:
             raise
         for ledger, draft in drafts.items():
             ledger.wrote(draft)
-        self._close(drafts, unchanged)
+        self._hear(drafts, told)
+
+    def _compare(self, ledgers: Collection[Ledger]) -> None:
+        if time.monotonic() > self._compared_at + COMPARE_SECONDS:
+            self._compare_with_rows([ledger for ledger in ledgers if ledger.is_divided])
+            self._compared_at = time.monotonic()
+
+    def _compare_with_rows(self, ledgers: Collection[Ledger]) -> None:
+        """See what other processes have counted of the tasks whose bars have steps, since they cannot move those."""
+        found = {ledger.attempt.id: ledger for ledger in ledgers}
+        for position in self.store().positions(found) if found else ():
+            found[position.id].compare(position)
 
     def _renew(self, ledgers: Collection[Ledger]) -> None:
         now = time.monotonic()
         silent = [ledger for ledger in ledgers if ledger.held and now - ledger.leased_at > self._lease / 3]
         if silent:
-            self._close(silent, self.store().renew([ledger.attempt.key for ledger in silent], self._lease))
+            self._hear(silent, self.store().renew([ledger.attempt.key for ledger in silent], self._lease))
 
-    def _close(self, ledgers: Collection[Ledger], unchanged: set[AttemptKey]) -> None:
-        """After a write: leases are new, but attempts of which nothing changed are over."""
+    def _hear(self, ledgers: Collection[Ledger], told: Told) -> None:
+        """After a write: leases are new, but some are to stop."""
         now = time.monotonic()
         for ledger in ledgers:
             ledger.leased_at = now
-            if ledger.attempt.key in unchanged:
-                ledger.close(self._status_of(ledger))
+        self._stop(ledgers, told)
 
-    def _status_of(self, ledger: Ledger) -> TaskStatus | None:
+    def _ask_after_silent(self, ledgers: Collection[Ledger]) -> None:
+        now = time.monotonic()
+        if now - self._asked_at < ASK_SECONDS:
+            return
+        self._asked_at = now
+        self._ask_after([ledger for ledger in ledgers if now - ledger.leased_at > INTERVAL_SECONDS])
+
+    def _ask_after(self, ledgers: Collection[Ledger]) -> None:
+        """Ask whether these are to stop, all in one question."""
+        unknowing = [ledger for ledger in ledgers if not ledger.closed]
+        if unknowing:
+            self._stop(unknowing, self.store().to_stop(ledger.attempt.key for ledger in unknowing))
+
+    def _stop(self, ledgers: Collection[Ledger], told: Told) -> None:
+        for ledger in ledgers:
+            if ledger.attempt.key in told.over:
+                self._close(ledger)
+            elif ledger.attempt.key in told.cancelled:
+                ledger.cancel()
+
+    def _close(self, ledger: Ledger) -> None:
+        found = self._found(ledger)
+        ledger.is_cancelled |= found is not None and found.is_to_be_cancelled
+        ledger.close(found and found.status, found and found.result_message)
+
+    def _found(self, ledger: Ledger) -> Attempt | None:
         try:
-            found = self.store().attempt(ledger.task_id)
+            return self.store().attempt(ledger.task_id)
         except self._outages:
             return None
-        return found and found.status
 
     def _let_go(self, ledgers: Collection[Ledger]) -> None:
         with self._lock:

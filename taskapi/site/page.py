@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, make_response, render_template
+
+from ..auth.access import current_identity
+from ..errors import UnauthorizedError
 
 bp = Blueprint("page", __name__, template_folder="templates")
 
@@ -24,12 +29,22 @@ CONTENT_SECURITY_POLICY = "; ".join(
 @bp.get("/")
 def page() -> Response:
     """The page; its token comes in the URL's fragment, which no server ever sees."""
-    return rendered("taskapi/index.html")
+    response = rendered("taskapi/index.html", user=_signed_in())
+    response.vary.add("Cookie")
+    return response
 
 
-def rendered(template: str) -> Response:
+def _signed_in() -> int | None:
+    """Whom a cookie names already; anybody else is asked for a token."""
+    try:
+        return current_identity().user_id
+    except UnauthorizedError:
+        return None
+
+
+def rendered(template: str, **values: Any) -> Response:
     """A page of ours, under the policy that holds for all of them."""
-    response = make_response(render_template(template))
+    response = make_response(render_template(template, **values))
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -1,14 +1,13 @@
 /** The page at `/`: the caller's tasks over one stream, their history by pages. Text from tasks is only ever text. */
 
-import { subject } from "./requests.js";
-import { count, duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
-
-/** @import { Connection, Task } from "./types.js" */
+import { credentials, subject } from "./requests.js";
+import { duration, follow, isFinal, TaskProgress, title, words } from "./task-progress.js";
 
 const TOKEN = "taskapi.token";
 const CONNECTIONS = { live: "Live", polling: "Updating every few seconds", lost: "No connection. Trying again…" };
 const REFUSED = "This token was not accepted: it is mistaken or has expired. Please paste a new one.";
 const API = document.body.dataset.api ?? "/api/tasks/users/me";
+const USER = document.body.dataset.user; // whom a cookie of the application's names
 
 /** @template {HTMLElement} T @param {string} selector @returns {T} */
 const find = (selector) => /** @type {T} */ (document.querySelector(selector));
@@ -26,6 +25,9 @@ function make(tag, properties, ...children) {
 const when = (moment, timeStyle = "medium") =>
   moment && new Date(moment).toLocaleString(undefined, { dateStyle: "medium", timeStyle });
 
+/** @param {Task} task */
+const items = ({ completed_items: done, total_items: total }) => (total ? `${done ?? 0} of ${total}` : done || null);
+
 /** @param {Task} task @returns {[name: string, value: unknown, className?: string][]} */
 function facts(task) {
   const { started_at: from, ended_at: to } = task;
@@ -33,7 +35,7 @@ function facts(task) {
     ["Task id", task.task_id],
     ["Status", words(task.status)],
     ["Stage", task.stage && words(task.stage)],
-    ["Items", count(task)],
+    ["Items", items(task)],
     ["Created", when(task.created_at)],
     ["Started", when(from)],
     ["Last change", isFinal(task) ? null : when(task.updated_at)],
@@ -161,7 +163,7 @@ function sift() {
 async function load(url) {
   const token = sessionStorage.getItem(TOKEN);
   const asked = ++moment;
-  const response = await fetch(url, { headers: { Authorization: `Bearer ${token}` } });
+  const response = await fetch(url, token ? { headers: { Authorization: credentials(token) } } : {});
   if (!response.ok) return;
   const tasks = await response.json();
   if (sessionStorage.getItem(TOKEN) !== token) return; // signed out meanwhile
@@ -181,14 +183,20 @@ function connected(state) {
 // Signing in and out.
 
 function start() {
-  for (const name of ["#sign-in", "#sign-out"]) find(name).hidden = name === "#sign-in";
-  find("#user").textContent = subject(sessionStorage.getItem(TOKEN));
+  const token = sessionStorage.getItem(TOKEN);
+  find("#sign-in").hidden = true;
+  find("#sign-out").hidden = !token;
+  find("#user").textContent = token ? subject(token) : (USER ?? "");
   find("#connection").textContent = "Connecting…";
   unfollow = follow(API, {
     token: () => sessionStorage.getItem(TOKEN),
     onsnapshot: (task) => take(task),
+    oncancelling: ({ task_id: id, requested_at: since }) => {
+      const card = cards.get(id);
+      if (card) card.bar.cancelling = since;
+    },
     onconnection: connected,
-    onerror: ({ status, message }) => stop(status === 401 ? REFUSED : message),
+    onerror: ({ status, message }) => stop(token && status === 401 ? REFUSED : message),
   });
 }
 
@@ -238,5 +246,5 @@ find("#lookup").addEventListener("submit", (event) => {
 });
 addEventListener("hashchange", () => takeToken() && start());
 
-if (takeToken() || sessionStorage.getItem(TOKEN)) start();
+if (takeToken() || sessionStorage.getItem(TOKEN) || USER) start();
 else stop();

@@ -1,12 +1,7 @@
 /** Requests, with a token or with cookies. */
 
-/** @import { Requests, Token, TokenProvider } from "./types.js" */
-
 /** Whether asking again may help. @param {any} error Without a status, it is the network's. */
 export const isOutage = ({ status = 503 }) => status === 429 || status >= 500;
-
-/** @param {Response} response */
-export const retryMs = ({ headers }) => Number(headers.get("Retry-After")) * 1_000 || 0;
 
 /** The user that a token names. @param {Token} token */
 export function subject(token) {
@@ -18,14 +13,17 @@ export function subject(token) {
   }
 }
 
+/** A bearer token, or one that names another kind ("Token …"). @param {string} token */
+export const credentials = (token) => (token.includes(" ") ? token : `Bearer ${token}`);
+
 /** HTTP's, or 401 for a login page: here as HTML, or by a redirect to elsewhere. @param {Response} response */
 const statusOf = ({ headers, ok, status, type }) =>
   type === "opaqueredirect" || (ok && headers.get("Content-Type")?.startsWith("text/html")) ? 401 : status;
 
-/** To follow a redirect to elsewhere fails, like a network that is away. @type {typeof fetch} */
+/** To follow a redirect to elsewhere fails, as without a network. @type {typeof fetch} */
 const reach = (url, init) => fetch(url, init).catch(() => fetch(url, { ...init, redirect: "manual" }));
 
-/** @type {(url: string, provider: () => TokenProvider, signal: AbortSignal) => Requests} */
+/** @type {RequestsTo} */
 export const requestsTo = (url, provider, signal) => {
   /** @type {Token} Not used yet. */
   let spare;
@@ -42,15 +40,13 @@ export const requestsTo = (url, provider, signal) => {
 
     async send(path, init) {
       for (let token = await this.token(), isSecond = false; ; isSecond = true) {
-        const headers = { ...init.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+        const headers = { ...init.headers, ...(token && { Authorization: credentials(token) }) };
         const response = await reach(url + path, { ...init, headers, signal });
         const status = statusOf(response);
         if (status < 400) return response;
         const refused = token;
         if (status === 401 && !isSecond && (token = await this.token()) !== refused) continue;
-        const told = status === 401 ? "Please sign in." : `The server answered ${status}.`;
-        const { detail = told } = await response.json().catch(() => ({}));
-        throw Object.assign(new Error(detail), { status, retryMs: retryMs(response) });
+        throw await (await import("./trouble.js")).refusal(response, status);
       }
     },
 
@@ -62,7 +58,7 @@ export const requestsTo = (url, provider, signal) => {
         address.href = new URL(ticket.url, url).href;
       }
       if (cursor) address.searchParams.set("last_event_id", cursor);
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
       return new EventSource(address, { withCredentials: !token });
     },
   };

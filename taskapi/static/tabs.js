@@ -1,7 +1,5 @@
 /** Of the tabs that follow the same, one has the connection and tells the others. */
 
-/** @import { Said, Tabs } from "./types.js" */
-
 const PREFIX = "taskapi"; // of our locks' names
 
 /** How many connections all tabs hold, if the browser tells. */
@@ -10,7 +8,7 @@ export async function connections() {
   return held.filter(({ name }) => name?.startsWith(PREFIX)).length;
 }
 
-/** @type {(topic: string, signal: AbortSignal, hear: (said: Said) => void) => Tabs} */
+/** @type {Meet} */
 export const meet = (topic, signal, hear) => {
   const name = `${PREFIX} ${topic}`;
   const channel = new BroadcastChannel(name);

@@ -1,68 +1,68 @@
-/** What the modules of this folder speak of. Types alone: no browser asks for this file. */
+/** What the modules of this folder speak of, known to all of them. Types alone: no browser asks for this file. */
 
-/** A snapshot: the API's `UserTaskResponse`. */
-export interface Task {
-  task_id: string;
-  user_id: number;
-  learning_path_id: number | null;
-  status: "pending" | "queued" | "starting" | "running" | "completed" | "failed" | "timeout";
-  stage: string | null;
-  progress: number;
-  total_items: number | null;
-  completed_items: number | null;
-  started_at: string | null;
-  ended_at: string | null;
-  result_message: string | null;
-  error_details: string | null;
-  id: number;
-  created_at: string;
-  updated_at: string;
-}
+type Task = import("./task-progress.js").Task;
+type Token = import("./task-progress.js").Token;
+type TokenProvider = import("./task-progress.js").TokenProvider;
+type Connection = import("./task-progress.js").Connection;
+type Span = import("./task-progress.js").Span;
+type Forecast = import("./task-progress.js").Forecast;
+type Follower = import("./task-progress.js").Follower;
+type Follow = typeof import("./task-progress.js").follow;
 
-// Following.
-
-export type Token = string | null | undefined;
-/** Asked whenever a token is needed. Without one, cookies count. */
-export type TokenProvider = Token | (() => Token | Promise<Token>);
-
-export type Connection = "live" | "polling" | "lost";
-
-/** Why following ended; `status` is HTTP's, or 0. */
-export interface Problem {
+/** Under its key, `messages` may say it otherwise; what the server said has none. */
+type Problem = {
   status: number;
   message: string;
-}
+  key?: string;
+  url?: string;
+  origin?: string;
+  page?: string;
+};
 
-export interface Follower {
-  token?: TokenProvider;
-  onsnapshot?: (task: Task) => void;
-  onerror?: (problem: Problem) => void;
-  onconnection?: (connection: Connection) => void;
-}
+// What is said.
 
-/**
- * Follow a task (`/api/tasks/TASK_ID`) until it ends, or all of the caller's (`/api/tasks/users/me`) until closed.
- * Whoever follows the same URL on a page shares one connection. Returns what ends it.
- */
-export type Follow = (url: string, follower: Follower) => () => void;
+type Values = Record<string, string | number | null | undefined>;
+/** With `{names}` of values, or made of them. */
+type Message = string | ((values: Record<string, any>) => string);
+type Say = (key: string, values?: Values) => string;
+/** By name; README.md has them all. */
+type Messages = Record<string, Message>;
+
+/** What is missing says nothing. Numbers are written as the language writes them. */
+type Fill = (message: Message | undefined, values: Values, language: string) => string;
+type Format = (Kind: any, language: string, options?: object) => any;
+
+type Make = <Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  part: string,
+  ...children: Node[]
+) => HTMLElementTagNameMap[Tag];
+
+/** Shows what a bar has beside, anew with each call. */
+type Extra = (element: import("./element.js").TaskProgress, say: Say, parts: Parts) => () => void;
+/** At the end of the first line, and below all. */
+type Parts = Record<"actions" | "below", HTMLElement>;
 
 // How a channel gets its news.
 
 /** What the server calls the newest snapshot, on streams and in polls; empty where it is not known. */
-export interface Mark {
+interface Mark {
   cursor: string;
   etag: string;
 }
 
 /** Snapshots that came together. Those of a poll are as old as the moment it was asked at. */
-export interface News {
+interface News {
   tasks: Task[];
-  mark: Mark;
+  mark?: Mark;
   asked?: number;
 }
 
+/** What a stream says beside snapshots. */
+type Hint = [name: string, hint: any];
+
 /** Requests below one address, with the token of whoever follows it, else with cookies. */
-export interface Requests {
+interface Requests {
   token(): Promise<Token>;
   /** Whose token comes next; empty without one. */
   user(): Promise<string>;
@@ -72,8 +72,11 @@ export interface Requests {
   stream(cursor: string): Promise<EventSource>;
 }
 
-/** Whoever news are brought to: a channel. */
-export interface Receiver {
+/** Requests below a URL, until aborted. */
+type RequestsTo = (url: string, provider: () => TokenProvider, signal?: AbortSignal) => Requests;
+
+/** Whoever news are brought to. */
+interface Receiver {
   readonly requests: Requests;
   /** Aborted at the end. */
   readonly signal: AbortSignal;
@@ -82,22 +85,46 @@ export interface Receiver {
   readonly mark: Mark;
   /** When something was asked for last, in a time that only counts. */
   moment: number;
+  /** Whether the tab is hidden, and nobody wants to know while it is. */
+  isPaused(): boolean;
   take(news: News): void;
+  hint(name: string, detail: any): void;
   connected(connection: Connection): void;
 }
 
+/** What is followed at one URL. */
+interface Channel extends Receiver {
+  readonly url: string;
+  readonly taskId: string;
+  /** The URL of all of the user's tasks. */
+  readonly all: string;
+  mark: Mark;
+  /** Whose tasks these are, if they are all of a user's. */
+  owner(): number | undefined;
+  tabs?: Tabs;
+  /** Returns what ends it. */
+  join(follower: Follower): () => void;
+  fail(problem: { status?: number; message: string; key?: string }): void;
+  /** What another tab says. */
+  hear(said: Said): void;
+}
+
 /** Of a stream: for good reason; by a failure; held back on its way. */
-export type End = "closed" | "broken" | "silent";
+type End = "closed" | "broken" | "silent";
 
 /** What tabs say to one another: whoever has the connection tells its news, whoever is new asks for all of them. */
-export interface Said {
+interface Said {
   isNew?: true;
   connection?: Connection;
   news?: News;
+  hints?: Hint[];
 }
 
+/** Meet the tabs that have the same topic, and hear what whoever has the connection says. */
+type Meet = (topic: string, signal: AbortSignal, hear: (said: Said) => void) => Tabs;
+
 /** The tabs that follow the same as the same user. */
-export interface Tabs {
+interface Tabs {
   /** Wait for this tab's turn and connect then; if another tab has it, do something else first. */
   takeTurn(connect: () => Promise<void>, first: () => Promise<void>): Promise<void>;
   /** Tell the other tabs, if this one has the turn. */

@@ -57,7 +57,17 @@ class Terms(NamedTuple):
 class Stream(ABC):
     """One open connection. The hub keeps its book in the first attributes; subclasses deliver bytes."""
 
-    __slots__ = ("cursor", "deadline", "deadline_reason", "is_admin", "last_frame", "places", "topic", "user_id")
+    __slots__ = (
+        "cancelling",
+        "cursor",
+        "deadline",
+        "deadline_reason",
+        "is_admin",
+        "last_frame",
+        "places",
+        "topic",
+        "user_id",
+    )
 
     # A held request is no stream that operators count.
     is_held = False
@@ -69,6 +79,7 @@ class Stream(ABC):
         self.deadline = terms.deadline
         self.deadline_reason = terms.deadline_reason
         self.last_frame = 0.0
+        self.cancelling: frozenset[int] = frozenset()  # the tasks of which it was told so
         self.topic: Topic | None = None
         self.places: Places | None = None
 
@@ -186,10 +197,15 @@ class UserTopic(Topic):
 Delivery = tuple[Topic, Snapshot, Frame]
 
 
-def ending(snapshot: Snapshot) -> Frame:
+def ending(snapshot: Snapshot, *, is_admin: bool = False) -> Frame:
     """A task's frame: its snapshot, and `done` behind a final one."""
-    frame = sse.snapshot(snapshot.revision, snapshot.json)
+    frame = sse.snapshot(snapshot.revision, snapshot.json_for(is_admin))
     return Frame.of(frame + sse.done(snapshot.status) if snapshot.status.is_final else frame)
+
+
+def for_admins(frame: Frame, task: Snapshot) -> Frame:
+    """The same frame with what only administrators are shown."""
+    return Frame.of(frame.raw.replace(task.json, task.json_for(True), 1))
 
 
 def _told(forecast: Forecast) -> Frame:
@@ -332,7 +348,8 @@ class Hub:
         elif known == task.revision:
             topic.last_id = max(topic.last_id, task.revision)
             self._frames += 1
-            stream.send(task.id, Frame.of(sse.snapshot(task.revision, task.json)))
+            stream.send(task.id, Frame.of(sse.snapshot(task.revision, task.json_for(stream.is_admin))))
+            self._tell_of_cancellation(topic, [stream], task)
         return known <= task.revision
 
     def _join(self, topic: Topic, stream: Stream) -> None:
@@ -498,6 +515,26 @@ class Hub:
             self._give(topic, streams[start : start + STREAMS_PER_TURN], task, frame)
 
     def _give(self, topic: Topic, streams: list[Stream], task: Snapshot, frame: Frame) -> None:
+        if task.admin_json is not None:
+            admins = [stream for stream in streams if stream.is_admin]
+            self._give_frame(topic, admins, task, for_admins(frame, task))
+            self._give_frame(topic, [stream for stream in streams if not stream.is_admin], task, frame)
+        else:
+            self._give_frame(topic, streams, task, frame)
+        self._tell_of_cancellation(topic, streams, task)
+
+    def _tell_of_cancellation(self, topic: Topic, streams: list[Stream], task: Snapshot) -> None:
+        """Tell those that do not know it yet, once, behind a snapshot."""
+        if task.cancel_requested_at is None:
+            return
+        name = None if topic.home is self._tasks else task.task_id
+        frame = Frame.of(sse.cancelling(task.cancel_requested_at, name))
+        for stream in streams:
+            if stream.topic is topic and task.id not in stream.cancelling:
+                stream.cancelling |= {task.id}
+                stream.send(-task.id, frame)  # a key of its own: no newer snapshot takes its place
+
+    def _give_frame(self, topic: Topic, streams: list[Stream], task: Snapshot, frame: Frame) -> None:
         # The loop that every frame goes through: what is the same for all is looked up before.
         key, revision, now, is_task, given = task.id, task.revision, self.clock(), topic.home is self._tasks, 0
         ends = is_task and task.status.is_final  # a user's stream goes on

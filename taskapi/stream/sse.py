@@ -39,6 +39,12 @@ def done(status: str) -> bytes:
     return f"event: done\ndata: {json.dumps({'status': status})}\n\n".encode()
 
 
+def cancelling(requested_at: str, task_id: str | None = None) -> bytes:
+    """The event that says when somebody asked for the end of a task, which a stream of many tasks names."""
+    task = {} if task_id is None else {"task_id": task_id}
+    return f"event: cancelling\ndata: {json.dumps({**task, 'requested_at': requested_at})}\n\n".encode()
+
+
 def forecast(json: bytes) -> bytes:
     """What is expected of a task; without an id, since it is no state that a client could have missed."""
     return b"event: forecast\ndata: %b\n\n" % json

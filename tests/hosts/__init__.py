@@ -1,1 +1,1 @@
-"""Applications that have taskapi in them, for the tests."""
+"""Applications of the tests, as different as their users have."""

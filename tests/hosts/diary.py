@@ -35,7 +35,7 @@ def create_app(config: Mapping[str, Any] | None = None, *, with_tasks: bool = Tr
 
 
 def who() -> Identity | None:
-    return Identity(session["user_id"]) if "user_id" in session else None
+    return Identity(session["user_id"], session.get("is_admin", False)) if "user_id" in session else None
 
 
 def database() -> sqlite3.Connection:

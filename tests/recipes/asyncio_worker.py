@@ -1,40 +1,27 @@
-"""asyncio: counting is free; creating, starting and ending a task ask the database, so that is done in a thread.
+"""asyncio: `arun` starts and ends the task in a thread, and counting is free, so the event loop is never held up.
 
 $ python asyncio_worker.py 123 /usr/lib/python3  # with TASKAPI_DATABASE_URL set as for the server
 """
 
 import asyncio
-import contextlib
 import pathlib
 import sys
 import zlib
-from typing import Any
 
-from taskapi.progress import Progress, Task
-
-
-class InThread:
-    def __init__(self, block: contextlib.AbstractContextManager[Task]) -> None:
-        self.block = block
-
-    async def __aenter__(self) -> Task:
-        return await asyncio.to_thread(self.block.__enter__)
-
-    async def __aexit__(self, *error: Any) -> None:  # "failed" for an exception, a cancelled task's too
-        await asyncio.to_thread(self.block.__exit__, *error)
+from taskapi.progress import Progress, current_task
 
 
-async def compress(file: pathlib.Path, task: Task) -> int:
+async def compress(file: pathlib.Path) -> int:
     size = await asyncio.to_thread(lambda: len(zlib.compress(file.read_bytes())))
-    task.advance()
+    current_task().advance()  # of the block from which this was started
     return size
 
 
 async def main(user_id: int, folder: str) -> None:
     progress, files = Progress(), sorted(pathlib.Path(folder).rglob("*.py"))
-    task_id = await asyncio.to_thread(progress.create, user_id=user_id, kind="compress", total_items=len(files))
-    async with InThread(progress.run(task_id)) as task, asyncio.TaskGroup() as group:
-        sizes = [group.create_task(compress(file, task)) for file in files]
+    task_id = await progress.acreate(user_id=user_id, kind="compress", total_items=len(files))
+    async with progress.arun(task_id) as task, asyncio.TaskGroup() as group:
+        sizes = [group.create_task(compress(file)) for file in files]
         task.result(f"{sum([await size for size in sizes])} bytes")
 
 
