@@ -178,12 +178,16 @@ def test_of_others_those_may_see_a_task_whom_the_host_lets(site: Flask, user: in
     client = sign_in(site.test_client(), user)
 
     assert [client.get(path).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:])] == [expected] * 3
+    assert client.get("/api/tasks/a/forecast").status_code == expected
     ticket = client.post("/api/tasks/a/events")
     assert ticket.status_code == (201 if expected == 200 else 403)
 
 
 def test_a_list_is_the_callers_own_whatever_else_may_be_seen(site: Flask) -> None:
-    assert sign_in(site.test_client(), BOB).get("/api/tasks/users/me").get_json() == []
+    client = sign_in(site.test_client(), BOB)
+
+    assert client.get("/api/tasks/users/me").get_json() == []
+    assert [client.get(path).status_code for path in ("/api/tasks", "/api/tasks/summary")] == [403, 403]
 
 
 def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(site: Flask, engine: sa.Engine) -> None:
@@ -206,7 +210,7 @@ def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_ho
     assert client.post("/logout").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/nothing/status", "/nothing", "/static/nothing.js", "/"])
+@pytest.mark.parametrize("path", ["/nothing/status", "/nothing/forecast", "/nothing", "/static/nothing.js", "/"])
 def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str) -> None:
     answer = sign_in(site.test_client(), ADA).get(f"/api/tasks{path}")
 
