@@ -131,5 +131,6 @@ def test_every_error_of_ours_is_one_family() -> None:
         "UnauthorizedError": 401,
         "ForbiddenError": 403,
         "NotFoundError": 404,
+        "ConflictError": 409,
         "UnavailableError": 503,
     }

@@ -178,12 +178,16 @@ def test_of_others_those_may_see_a_task_whom_the_host_lets(site: Flask, user: in
     client = sign_in(site.test_client(), user)
 
     assert [client.get(path).status_code for path in (ENDPOINTS[0], *ENDPOINTS[2:])] == [expected] * 3
+    assert client.get("/api/tasks/a/forecast").status_code == expected
     ticket = client.post("/api/tasks/a/events")
     assert ticket.status_code == (201 if expected == 200 else 403)
 
 
 def test_a_list_is_the_callers_own_whatever_else_may_be_seen(site: Flask) -> None:
-    assert sign_in(site.test_client(), BOB).get("/api/tasks/users/me").get_json() == []
+    client = sign_in(site.test_client(), BOB)
+
+    assert client.get("/api/tasks/users/me").get_json() == []
+    assert [client.get(path).status_code for path in ("/api/tasks", "/api/tasks/summary")] == [403, 403]
 
 
 def test_who_has_left_the_team_is_refused_at_the_next_request_whatever_it_is(site: Flask, engine: sa.Engine) -> None:
@@ -206,7 +210,7 @@ def test_protection_against_forgery_lets_a_ticket_be_asked_for_and_guards_the_ho
     assert client.post("/logout").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/nothing/status", "/nothing", "/static/nothing.js", "/"])
+@pytest.mark.parametrize("path", ["/nothing/status", "/nothing/forecast", "/nothing", "/static/nothing.js", "/"])
 def test_below_the_prefix_what_is_not_there_is_a_problem(site: Flask, path: str) -> None:
     answer = sign_in(site.test_client(), ADA).get(f"/api/tasks{path}")
 
@@ -271,6 +275,17 @@ def test_a_rule_may_refuse_as_views_do(site: Flask, monkeypatch: pytest.MonkeyPa
     answer = site.test_client().get("/api/tasks/users/me")
 
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_a_wall_around_everything_leaves_the_modules_to_whoever_asks(database_url: str) -> None:
+    with alive(board, database_url, WALL_AROUND_TASKS=True) as app:
+        client = app.test_client()
+        module = client.get("/api/tasks/static/task-progress.js", buffered=True)
+
+        assert (module.status_code, module.mimetype) == (200, "text/javascript")
+        assert module.headers["X-Board"] == "1"
+        assert client.get("/api/tasks/static/nothing.js").status_code == 404
+        assert client.get("/api/tasks/a/status").status_code == 302
 
 
 def test_modules_are_asked_for_again_however_long_the_hosts_files_are_kept(database_url: str) -> None:

@@ -131,6 +131,15 @@ def test_a_ticket_names_the_stream_where_it_is(place: tuple[FlaskClient, str]) -
         assert nobody.head(inside(client, url)).status_code == 200
 
 
+def test_a_cancelled_task_says_where_its_status_is(place: tuple[FlaskClient, str], engine: sa.Engine) -> None:
+    client, api = place
+    insert(engine, "d", ADA)
+
+    answer = client.post(inside(client, f"{api}/d/cancel"))
+
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"{api}/d/status")
+
+
 @pytest.mark.parametrize("listed", ["/users/me", ""], ids=["mine", "everybody's"])
 def test_pages_of_a_list_link_to_one_another(place: tuple[FlaskClient, str], listed: str) -> None:
     client, api = place

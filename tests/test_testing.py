@@ -132,6 +132,24 @@ def test_a_job_that_fails_is_seen_to_have_failed(host: Host, client: FlaskClient
         assert status(client, task_id)["result_message"] == "LookupError: no such card"
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_cancellation_reaches_the_job_at_once(host: Host, client: FlaskClient, looks: bool) -> None:
+    seen = []
+
+    with eager(host.app), progress.task(user_id=1) as task:
+        for item in task.track("abc"):
+            seen.append(item)
+            assert not task.cancelled
+            assert client.post(f"/api/tasks/{task.task_id}/cancel").status_code == 202
+            if looks:
+                assert task.cancelled
+
+    assert seen == ["a"]
+    with eager(host.app):
+        ended = status(client, task.task_id)
+    assert (ended["status"], ended["result_message"]) == ("failed", "Cancelled.")
+
+
 def test_a_rollback_leaves_nothing_to_run(host: Host) -> None:
     with eager(host.app):
         host.add_path()

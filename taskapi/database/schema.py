@@ -69,17 +69,16 @@ def upgrade_to(op: Operations, version: int, found: int | None = None) -> None:
     Raises `RuntimeError` for a database that does not take every text, and where there is none to look at.
     """
     _check(version)
+    dialect = DIALECTS[op.get_bind().dialect.name]
     if found is None:
         _insist_on_utf_8(_connection(op))
-        for statement in DIALECTS[op.get_bind().dialect.name].before_upgrade:
-            op.execute(statement)
+        _execute(op, dialect.before_upgrade)
         found = version_of(_connection(op))
         if found < SELF_TOLD:
             op.execute("DROP TABLE IF EXISTS user_tasks_schema")
     _run(op, [f"{step}_up" for step in range(found + 1, version + 1)])
     if found < SELF_TOLD <= version:
-        for statement in DIALECTS[op.get_bind().dialect.name].after_upgrade:
-            op.execute(statement)
+        _execute(op, dialect.after_upgrade)
 
 
 def downgrade_to(op: Operations, version: int, found: int | None = None) -> None:
@@ -110,8 +109,12 @@ def _insist_on_utf_8(connection: Connection) -> None:
 def _run(op: Operations, steps: Iterable[str]) -> None:
     for step in steps:
         text = (VERSIONS / op.get_bind().dialect.name / f"{step}.sql").read_text()
-        for statement in text.split("\n\n"):
-            op.execute(statement)
+        _execute(op, text.split("\n\n"))
+
+
+def _execute(op: Operations, statements: Iterable[str]) -> None:
+    for statement in statements:
+        op.execute(statement)
 
 
 def upgrade(engine: Engine) -> None:

@@ -34,6 +34,12 @@ class EagerWriter(Writer):
         if not self._writing:  # else a signal handler interrupts a write: what it said comes with the next one
             self.flush(ledger)
 
+    def is_cancelled(self, ledger: Ledger) -> bool:
+        """Whether a task is to end, as its row says now."""
+        with self._talking:
+            self._ask_after([ledger])
+        return ledger.is_cancelled
+
     def look(self, ledger: Ledger) -> None:
         """Let others know that there are steps."""
         self.watch(ledger)

@@ -308,6 +308,7 @@ class Hub:
                 self._give(topic, [stream], task, ending(task))
             if topic.forecast is not None:
                 self._foretell(topic, [stream], _told(topic.forecast))
+            self._count_frames()
             return not is_newer and (is_first or topic.has_stragglers)
 
     def follow_user(self, user_id: int, began: int, ended: Mapping[int, int], stream: Stream) -> None:
@@ -336,6 +337,7 @@ class Hub:
             with self._lock:
                 turn = tasks[start : start + FRAMES_PER_TURN]
                 in_order &= sum(self._introduce(stream, task) for task in turn) == len(turn)
+                self._count_frames()
         return in_order
 
     def _introduce(self, stream: Stream, task: Snapshot) -> bool:
@@ -419,6 +421,7 @@ class Hub:
                 # All of them in one go: a client that is still awake is cheaper to write to.
                 for delivery in deliveries:
                     self._deliver(*delivery)
+                self._count_frames()
         return in_order
 
     def _note(self, task: Snapshot, deliveries: list[Delivery]) -> bool:
@@ -454,6 +457,7 @@ class Hub:
                 if start:
                     self._pause()
                 self._foretell(topic, streams[start : start + STREAMS_PER_TURN], frame)
+            self._count_frames()
 
     def _foretell(self, topic: TaskTopic, streams: Iterable[Stream], frame: Frame) -> None:
         told = [stream for stream in streams if stream.topic is topic and not stream.is_held]
@@ -550,6 +554,11 @@ class Hub:
                 stream.send(key, frame)
         self._frames += given
 
+    def _count_frames(self) -> None:
+        # Those of many tasks at once: to count costs as much as to encode.
+        metrics.frames_sent.inc(self._frames)
+        self._frames = 0
+
     def _finish(self, stream: Stream, key: int, frame: Frame | None, reason: str) -> None:
         self.leave(stream, reason)
         stream.finish(key, frame)
@@ -565,8 +574,6 @@ class Hub:
     def tick(self) -> float | None:
         """Do what is due by the clock; how many seconds until the next call is, or None while nothing is open."""
         with self._lock:
-            metrics.frames_sent.inc(self._frames)
-            self._frames = 0
             now = self.clock()
             while self._timers and self._timers[0][0] <= now + TICK_SECONDS:
                 _, _, stream = heapq.heappop(self._timers)
