@@ -33,7 +33,7 @@ from .progress.rows import new_row
 from .site import page
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
-from .stream.hub import Places
+from .stream.streams import Places
 from .transaction import after_commit
 
 IdentityRule = TypeVar("IdentityRule", bound=Callable[[], Identity | None])
