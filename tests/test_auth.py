@@ -41,7 +41,7 @@ MINE = "/api/tasks/users/me"
 
 @contextmanager
 def application(database_url: str, **settings: Any) -> Iterator[Flask]:
-    app = create_app({"DATABASE_URL": database_url, **settings})
+    app = create_app({"DATABASE_URL": database_url, "TESTING": True, **settings})
     yield app
     state_of(app).store.close()
 

@@ -276,7 +276,7 @@ def test_the_salt_is_what_a_right_ticket_is_signed_with(client: FlaskClient, eng
 @pytest.fixture
 def two_nodes(database_url: str, request: pytest.FixtureRequest) -> Iterator[list[Flask]]:
     settings = {"DATABASE_URL": database_url, "JWT_SECRET_KEY": KEY}
-    apps = [create_app(settings | {"SECRET_KEY": key}) for key in request.param]
+    apps = [create_app(settings | {"SECRET_KEY": key, "TESTING": True}) for key in request.param]
     yield apps
     for app in apps:
         state_of(app).store.close()
