@@ -380,6 +380,27 @@ def test_a_cancelled_task_interrupts_nothing_that_must_not_be_torn(
     assert done == ["whole"]
 
 
+def test_a_cancellation_that_comes_just_before_tears_nothing_either(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=7, task_id="a") as task:
+            cancel(store, "a")
+            while not task.cancelled:
+                time.sleep(0.01)  # the event loop has no time to interrupt
+            with task.uncancellable():
+                await asyncio.sleep(0.1)
+                done.append("whole")
+            done.append("behind")
+        return "on"
+
+    done: list[str] = []
+
+    assert asyncio.run(work()) == "on"
+    assert done == ["whole"]
+    assert cancelled(engine, "a") == ("failed", "Cancelled.")
+
+
 def test_an_async_for_ends_when_its_task_is_cancelled(progress: Progress, engine: sa.Engine, store: Store) -> None:
     async def work() -> str:
         async with progress.atask(user_id=1) as task:

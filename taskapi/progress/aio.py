@@ -92,6 +92,10 @@ class Stoppable(AbstractContextManager[T], Protocol[T]):  # type: ignore[misc]
     def reason(self) -> Exception:
         """Why it is to be left."""
 
+    @property
+    def is_shielded(self) -> bool:
+        """Whether nothing in the block may be torn now."""
+
 
 class AsyncRun(AsyncBlock[T]):
     """The same for a block that may have to be left: then the asyncio task in it is cancelled.
@@ -110,11 +114,14 @@ class AsyncRun(AsyncBlock[T]):
         task, loop = await super().__aenter__(), asyncio.get_running_loop()
         runner: Any = asyncio.current_task()
         self._runner, self._cancelling, self._is_open = runner, runner.cancelling(), True
-        self._block.stop_by(lambda: _call_soon(loop, self._interrupt))
+        self._stop = lambda: _call_soon(loop, self._interrupt)
+        self._block.stop_by(self._stop)
         return task
 
     def _interrupt(self) -> None:
-        if self._is_open:
+        if self._is_open and self._block.is_shielded:  # since a moment ago
+            self._block.stop_by(self._stop)
+        elif self._is_open:
             self._is_interrupted = True
             self._runner.cancel()
 

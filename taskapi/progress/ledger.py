@@ -283,6 +283,11 @@ class Ledger:
             return TaskCancelled(self.task_id, self.attempt.status)
         return type(self.closed)(*self.closed.args)
 
+    @property
+    def is_shielded(self) -> bool:
+        """Whether nothing may be torn now, in some context."""
+        return self._shields > 0
+
     @contextmanager
     def shielded(self) -> Iterator[None]:
         """Let nothing be torn in this context until the end of the block."""
@@ -386,7 +391,7 @@ class Ledger:
         for loop in list(self._loops):
             if loop not in self._shielded_loops:
                 loop.stop()
-        if self._shields == 0 and (call := self.on_stop) is not None:
+        if not self.is_shielded and (call := self.on_stop) is not None:
             self.on_stop = None
             call()
 

@@ -309,6 +309,11 @@ class Run:
         """Why the block is to be left."""
         return self._ledger.reason()
 
+    @property
+    def is_shielded(self) -> bool:
+        """Whether nothing in the block may be torn now."""
+        return self._ledger.is_shielded
+
     def _leave_by(self, error: BaseException) -> None:
         if isinstance(error, SystemExit) and error.code in (None, 0):
             self._complete()
