@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -259,6 +259,24 @@ def test_a_request_written_by_hand_on_a_waiting_task_is_heeded(progress: Progres
         progress.run(task_id).__enter__()
 
     assert outcome(engine, task_id) == ENDED
+
+
+@pytest.mark.parametrize("cards", [list(range(500)), set(range(500))], ids=["list", "set"])
+def test_a_cancelled_loop_has_counted_what_it_did(
+    progress: Progress, engine: sa.Engine, cancel: Cancel, cards: Collection[int]
+) -> None:
+    made = []
+
+    with progress.task(user_id=1, task_id="a") as task:
+        for card in task.track(cards):
+            if len(made) == 9:
+                cancel("a")
+                wait_until(lambda: task.cancelled, 3)
+            made.append(card)
+
+    found = row(engine, "a")
+    assert len(made) == 10
+    assert (found["completed_items"], found["total_items"], found["progress"]) == (10, 500, 2.0)
 
 
 def test_nothing_is_torn_where_that_is_said(progress: Progress, engine: sa.Engine, cancel: Cancel) -> None:
