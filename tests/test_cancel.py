@@ -265,7 +265,7 @@ def test_a_request_written_by_hand_on_a_waiting_task_is_heeded(progress: Progres
 def test_a_cancelled_loop_has_counted_what_it_did(
     progress: Progress, engine: sa.Engine, cancel: Cancel, cards: Collection[int]
 ) -> None:
-    made = []
+    made: list[int] = []
 
     with progress.task(user_id=1, task_id="a") as task:
         for card in task.track(cards):
