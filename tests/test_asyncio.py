@@ -401,6 +401,29 @@ def test_a_cancellation_that_comes_just_before_tears_nothing_either(
     assert cancelled(engine, "a") == ("failed", "Cancelled.")
 
 
+def test_who_is_told_by_an_exception_cleans_up_without_being_interrupted(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=7, task_id="a") as task:
+            cancel(store, "a")
+            try:
+                while True:
+                    time.sleep(0.01)  # the event loop has no time to interrupt
+                    task.advance()
+            finally:
+                await asyncio.sleep(0.1)
+                done.append("cleaned up")
+        await asyncio.sleep(0)
+        return "on"
+
+    done: list[str] = []
+
+    assert asyncio.run(work()) == "on"
+    assert done == ["cleaned up"]
+    assert cancelled(engine, "a") == ("failed", "Cancelled.")
+
+
 def test_an_async_for_ends_when_its_task_is_cancelled(progress: Progress, engine: sa.Engine, store: Store) -> None:
     async def work() -> str:
         async with progress.atask(user_id=1) as task:

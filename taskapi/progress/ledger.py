@@ -73,6 +73,7 @@ class Ledger:
         self.closed: TaskClosed | None = None
         self.is_cancelled = self.is_told = False
         self.on_stop: Callable[[], None] | None = None
+        self._on_told: Callable[[], None] = lambda: None
         self._running_from = 0.0
         # The workers' part. Reentrant, for signal handlers.
         self._lock = RLock()
@@ -275,6 +276,7 @@ class Ledger:
         if not (self.closed or self.is_cancelled) or self in _shielded.get():
             return
         self.is_told = self.is_cancelled
+        self._on_told()
         raise self.reason()
 
     def reason(self) -> TaskClosed:
@@ -380,9 +382,12 @@ class Ledger:
         self.watched = self.held = False
         self._stop()
 
-    def stop_by(self, call: Callable[[], None]) -> None:
-        """Have it called once, in any thread, when a worker is to stop; at once if that is so already."""
-        self.on_stop = call
+    def stop_by(self, call: Callable[[], None], told: Callable[[], None]) -> None:
+        """Have `call` called once, in any thread, when a worker is to stop; at once if that is so already.
+
+        And `told` by each worker that is told so by an exception.
+        """
+        self.on_stop, self._on_told = call, told
         self._stop()
 
     def _stop(self) -> None:

@@ -301,9 +301,9 @@ class Run:
                 log.warning("the end of task %s could not be written: %s", self._ledger.task_id, unwritten)
         return False
 
-    def stop_by(self, call: Callable[[], None]) -> None:
-        """Have it called once, in any thread, when the block is to be left."""
-        self._ledger.stop_by(call)
+    def stop_by(self, call: Callable[[], None], told: Callable[[], None]) -> None:
+        """Have `call` called once, in any thread, when the block is to be left; `told`, where an exception says so."""
+        self._ledger.stop_by(call, told)
 
     def reason(self) -> TaskClosed:
         """Why the block is to be left."""
