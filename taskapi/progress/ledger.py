@@ -128,10 +128,10 @@ class Ledger:
 
         Returns whether the writer will see it, and there is nothing that the worker must be told.
         """
-        part = self.here(part) if self._bar.parts else self._bar
+        part = self.here(part) if part or self._bar.parts else self._bar
         with self._lock:
             part.count(n)
-            if part is not self._shown[1] and not self._entered:
+            if part is not self._shown[1] and not self._entered and not self._is_in_loop():
                 self._show(part)
             return self.watched and not self.is_cancelled
 
@@ -142,7 +142,7 @@ class Ledger:
         Returns the loop to go through.
         """
         part = self.here(part)
-        if self._is_in_loop():
+        if is_inner := self._is_in_loop():
             loop, expected = InnerLoop(loop), None
         _around.set((*((ledger, thing) for ledger, thing in _around.get() if ledger.runs(thing)), (self, loop)))
         with self._lock:
@@ -150,7 +150,7 @@ class Ledger:
             if self in _shielded.get():
                 self._shielded_loops = (*self._shielded_loops, loop)
             part.begin(loop, expected)
-            if part is not self._shown[1] and not self._entered:
+            if part is not self._shown[1] and not self._entered and not is_inner:
                 self._show(part)
             elif part is self._shown[1] and expected is not None and part.total_given is None:
                 self._said["total_items"] = Said(part.total(), self._count())
