@@ -137,6 +137,11 @@ class Topic:
         self.home = home
         self.streams: set[Stream] = set()
 
+    def untell(self, task_id: int) -> None:
+        """Note that a cancellation of which the streams were told is undone: the next one is news."""
+        for stream in self.streams:
+            stream.cancelling -= {task_id}
+
 
 class TaskTopic(Topic):
     """The streams that follow one task, the newest snapshot that they were given, and what is expected of it."""
@@ -473,8 +478,10 @@ class Hub:
                 topic = self._tasks.get(task_id)
                 if topic is not None:
                     topic.newest = topic.newest._replace(revision=-1)
+                    topic.untell(task_id)
                 for user in self._users.values():
                     user.forget(task_id)
+                    user.untell(task_id)
 
     def disown(self, owners: Mapping[int, int]) -> None:
         """Forget, of a user's tasks, those that belong to somebody else now."""
