@@ -9,7 +9,7 @@ from flask import Flask, Response
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
-from . import config, errors, extension, extras
+from . import config, errors, extension, extras, routes
 from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
 from .cli import service
@@ -38,10 +38,10 @@ def build(settings: Mapping[str, Any]) -> Flask:
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
     if loaded["CORS_ORIGINS"]:
         # Modules, too, are fetched with CORS.
-        extension.allow_origins(app, loaded["CORS_ORIGINS"], resources=[r"/api/*", r"/static/*"])
-    errors.handle(app, extension.explain)
-    app.register_blueprint(extension.blueprint(loaded, API, ""))
-    app.before_request(extension.beginner(API))
+        routes.allow_origins(app, loaded["CORS_ORIGINS"], resources=[r"/api/*", r"/static/*"])
+    errors.handle(app, routes.explain)
+    app.register_blueprint(routes.blueprint(loaded, API, ""))
+    app.before_request(routes.beginner(API))
     service.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from taskapi import create_app
 from taskapi.database import connections, schema
 from taskapi.database.store import Store
 from taskapi.state import state_of
+
+# A shell's background jobs ignore it, and so would every process that is started from one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 POSTGRES = os.environ.get("TASKAPI_TEST_POSTGRES", "postgresql://postgres@127.0.0.1/test")
 

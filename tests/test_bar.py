@@ -443,6 +443,22 @@ def test_no_other_origin_is_told_the_word_against_forgery(browser: Any, server: 
     context.close()
 
 
+def test_what_was_set_before_the_element_was_defined_counts(visit: Visit) -> None:
+    visit.page.goto(f"{visit.origin}/healthz")
+
+    kept = visit.page.evaluate(
+        """async () => {
+            const early = document.createElement("task-progress");
+            const set = { headers: { "X-Host": "mine" }, messages: { loading: "Gleich" }, token: "t" };
+            document.body.append(Object.assign(early, set));
+            await import("/static/task-progress.js");
+            return [early.headers["X-Host"], early.token, early.shadowRoot.textContent.includes("Gleich")];
+        }"""
+    )
+
+    assert kept == ["mine", "t", True]
+
+
 def test_what_has_ended_cannot_be_cancelled(
     visit: Visit, cancellable: list[Any], element: Any, engine: sa.Engine
 ) -> None:

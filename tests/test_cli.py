@@ -36,20 +36,13 @@ def run_with(environment: dict[str, str], *arguments: str) -> subprocess.Complet
     return subprocess.run([FLASK, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
 
 
-def heed_ctrl_c() -> None:
-    """A shell that runs the tests in the background has Ctrl-C ignored by all that they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Running:
     """A command that is still running, and the lines it has printed so far."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], output: Path) -> None:
         self.output = output
         with output.open("wb") as file:
-            self.process = subprocess.Popen(
-                [FLASK, *arguments], cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=heed_ctrl_c
-            )
+            self.process = subprocess.Popen([FLASK, *arguments], cwd=ROOT, env=environment, stdout=file, stderr=file)
 
     @property
     def text(self) -> str:

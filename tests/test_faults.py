@@ -42,8 +42,8 @@ from taskapi.database.models import Snapshot
 from taskapi.database.store import Store
 from taskapi.state import state_of
 from taskapi.stream.broadcaster import Broadcaster
-from taskapi.stream.hub import Stream, Terms
 from taskapi.stream.queues import QueueStream
+from taskapi.stream.streams import Stream, Terms
 
 Serve = Callable[..., Server]
 

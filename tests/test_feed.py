@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskapi.stream.feed import base
-from taskapi.stream.feed.base import GATHER_SECONDS, Pace
+from taskapi.stream.feed.base import BURST, GATHER_SECONDS, Pace
 from taskapi.stream.feed.postgresql import AGAIN_AFTER_SECONDS, Appointments
 
 
@@ -34,21 +34,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_changes_that_come_one_by_one_are_told_at_once(clock: Clock) -> None:
     pace = Pace()
 
-    for _ in range(3):
+    for _ in range(100):
         pace.rest()
-        clock.now += 2 * GATHER_SECONDS
+        clock.now += GATHER_SECONDS
 
     assert clock.slept == []
 
 
-def test_changes_in_quick_succession_gather(clock: Clock) -> None:
+def test_a_burst_is_told_at_once_and_what_goes_on_gathers(clock: Clock) -> None:
     pace = Pace()
 
-    for _ in range(4):
+    for _ in range(BURST):
         pace.rest()
         clock.now += 0.001
+    assert clock.slept == []
 
-    assert clock.slept == [GATHER_SECONDS] * 3
+    for _ in range(25):
+        pace.rest()
+        clock.now += 0.001
+    assert 24 <= len(clock.slept) <= 25
+
+    clock.now += BURST * GATHER_SECONDS
+    for _ in range(BURST):
+        pace.rest()
+    assert 24 <= len(clock.slept) <= 25
 
 
 def test_an_announced_task_is_read_again_at_each_delay() -> None:

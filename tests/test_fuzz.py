@@ -22,7 +22,7 @@ from harness import EventStream, Server, insert, make_token, row, update, wait_u
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
 from taskapi.database.store import Report, Store
 from taskapi.stream import sse
-from taskapi.stream.hub import ending
+from taskapi.stream.frames import ending
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed: see .ci/requirements.txt")
 from hypothesis import HealthCheck, given, settings  # noqa: E402

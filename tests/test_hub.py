@@ -8,20 +8,10 @@ from typing import Any
 import pytest
 
 from taskapi.database.models import Snapshot, TaskStatus
-from taskapi.stream.hub import (
-    BUSY_RETRY,
-    KEEP_ALIVE_SECONDS,
-    RETRY_RANGE,
-    STALL_SECONDS,
-    STREAMS_PER_TURN,
-    TICK_SECONDS,
-    Hub,
-    Places,
-    Stream,
-    Terms,
-    farewell,
-)
+from taskapi.stream.frames import BUSY_RETRY, RETRY_RANGE, farewell
+from taskapi.stream.hub import KEEP_ALIVE_SECONDS, STALL_SECONDS, STREAMS_PER_TURN, TICK_SECONDS, Hub
 from taskapi.stream.sse import Frame
+from taskapi.stream.streams import Places, Stream, Terms
 
 # The database's clock, in microseconds, when streams of a user begin.
 NOW = 1_000_000_000

@@ -11,9 +11,9 @@ import gevent
 import gevent.socket
 import pytest
 
-from taskapi.stream.hub import Terms
 from taskapi.stream.sockets import FRAMES_PER_TURN, Poller, SocketStream
 from taskapi.stream.sse import Frame
+from taskapi.stream.streams import Terms
 
 FRAME = b"data: " + b"x" * 92 + b"\n\n"
 

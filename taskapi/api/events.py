@@ -18,8 +18,9 @@ from ..auth.identity import Identity
 from ..auth.tickets import ALL_TASKS
 from ..state import current
 from ..stream import sse
-from ..stream.hub import Stream, Terms, ending, farewell
+from ..stream.frames import ending, farewell
 from ..stream.sse import Frame
+from ..stream.streams import Stream, Terms
 
 bp = Blueprint("events", __name__)
 

@@ -21,7 +21,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
   static messages = {};
 
   /** @type {Record<string, string>} */
-  headers = {};
+  headers = /** @type {any} */ (this).headers ?? {};
   /** @type {Task | null} */
   #task = null;
   /** @type {TokenProvider} */
@@ -63,7 +63,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     this.#root.append(head, this.#bar, line, message, note, this.#parts.below);
   }
 
-  /** The newest snapshot; without `src`, what to show. @returns {Task | null} */
+  /** @returns {Task | null} */
   get task() { return this.#task; }
   set task(task) {
     const before = this.#task;
@@ -77,7 +77,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     this.#render();
   }
 
-  /** Setting it tries again what was refused. @returns {TokenProvider} */
+  /** @returns {TokenProvider} */
   get token() { return this.#token; }
   set token(token) {
     this.#token = token;
@@ -103,7 +103,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
 
   connectedCallback() {
     for (const [name, value] of Object.entries(this)) {
-      Reflect.deleteProperty(this, name); // set before the element was defined, it hides the accessor
+      Reflect.deleteProperty(this, name); // set early, it hides the accessor
       Reflect.set(this, name, value);
     }
     this.#follow();
@@ -121,7 +121,6 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     this.#follow();
   }
 
-  /** Stop following; what is shown stays. */
   close() {
     this.#unfollow?.();
   }
@@ -248,7 +247,7 @@ export class TaskProgress extends /** @type {typeof HTMLElement} */ (globalThis.
     else this.#clock = void clearInterval(this.#clock);
   }
 
-  /** Put on what this bar has beside: buttons, a traceback. */
+  /** Put on buttons, a traceback. */
   async #dress() {
     if (!this.src || !(this.matches("[cancel], [notify]") || this.#task?.error_details || this.#extras)) return;
     this.#extras ??= import("./extras.js").then(({ dress }) => dress(this, this.#say, this.#parts));

@@ -24,6 +24,7 @@ export const extra = (element, say, { below }) => {
   const show = () => {
     const { error_details: text, result_message: reason, status = "" } = element.task ?? {};
     details.hidden = !text || !["failed", "timeout"].includes(status) || reason === "Cancelled.";
+    copy.hidden = !navigator.clipboard; // there is none on plain HTTP
     put(summary, say("details"));
     put(copy, say(isCopied ? "copied" : "copy"));
     put(traceback, text ?? "");

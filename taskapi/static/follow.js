@@ -1,10 +1,10 @@
-/** Following: on a page, whoever follows the same URL shares a channel; how it comes to its news. */
+/** Following: on a page, whoever follows the same URL shares a channel. */
 
 import { channelOf } from "./channel.js";
 import { connections, meet } from "./tabs.js";
 import { connect, pause, poll } from "./transport.js";
 
-const CROWDED = 3; // streams, of a browser's six connections to a host: who comes later shares one
+const CROWDED = 3; // streams, of six connections to a host: who comes later shares one
 
 /** @type {Map<string, Channel>} */
 const channels = new Map();

@@ -13,8 +13,8 @@ export function subject(token) {
   }
 }
 
-/** A bearer token, or one that names another kind ("Token …"). @param {string} token */
-export const credentials = (token) => (token.includes(" ") ? token : `Bearer ${token}`);
+/** A bearer token, or one that names another kind ("Token …"). */
+export const credentials = (token = "") => (token.includes(" ") ? token : `Bearer ${token}`);
 
 /** HTTP's, or 401 for a login page: here as HTML, or by a redirect to elsewhere. @param {Response} response */
 const statusOf = ({ headers, ok, status, type }) =>
@@ -53,6 +53,7 @@ export const requestsTo = (url, provider, signal) => {
     async stream(cursor) {
       const address = new URL(`${url}/events`);
       const token = (spare = await this.token());
+      if (!token) import("./polls.js").catch(() => {}); // later, a login page may stand before it
       if (token) {
         const ticket = await (await this.send("/events", { method: "POST" })).json();
         address.href = new URL(ticket.url, url).href;

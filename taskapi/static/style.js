@@ -1,4 +1,4 @@
-/** How the element looks; hosts change it by custom properties and parts. */
+/** How the element looks; "1 of 2" also on a page from right to left. */
 
 const STYLE = `
 :host {
@@ -20,7 +20,7 @@ const STYLE = `
 [part=text], [part=below], p { font-size: .875em; color: var(--muted) }
 [part=percent], [part=stage] { color: var(--accent) }
 [part=message] { color: var(--message) }
-span, p { min-width: 0; overflow-wrap: anywhere; unicode-bidi: plaintext } /* "1 of 2" on a page from right to left */
+span, p { min-width: 0; overflow-wrap: anywhere; unicode-bidi: plaintext }
 [part=percent] { white-space: nowrap }
 [part=label] { margin-inline-end: auto }
 [part=time] { margin-inline-start: auto }

@@ -18,9 +18,11 @@ from ..database.store import ACTIVE_AT_MOST, Store
 from ..forecasts import Forecasts
 from .feed import Feed, open_feed
 from .forecaster import Forecaster
-from .hub import LATE_COMMIT, MICROSECONDS, Hub, Places, Stream, Terms
+from .hub import Hub
 from .queues import QueueStream, Waiter, capacity
 from .sockets import Poller, SocketStream, can_take_over
+from .streams import Places, Stream, Terms
+from .topics import LATE_COMMIT, MICROSECONDS
 
 log = logging.getLogger(__name__)
 

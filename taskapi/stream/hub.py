@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import random
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from .. import metrics
 from ..database.models import Snapshot
 from ..forecast import Forecast, has_changed
 from . import sse
+from .frames import ending, farewell, for_admins, told
 from .sse import KEEP_ALIVE, Frame
+from .streams import Places, Stream, Topic
+from .topics import TaskTopic, UserTopic
 
 # A comment after so many seconds without a frame keeps proxies from closing a quiet stream (HTML standard, 9.2.7).
 KEEP_ALIVE_SECONDS = 15.0
@@ -31,196 +30,12 @@ KEEP_ALIVE_SECONDS = 15.0
 TICK_SECONDS = 1.0
 # A client that has not taken the bytes it was sent for so long is dropped.
 STALL_SECONDS = 30.0
-# Milliseconds until a browser comes back after a planned close, spread so that not all come at once.
-RETRY_RANGE = (500, 3000)
-BUSY_RETRY = 30_000
 # How many streams get a frame, and how many frames one stream, before other work of the process may run.
 STREAMS_PER_TURN = 256
 FRAMES_PER_TURN = 100
-# Of the database's clock, of which revisions are made.
-MICROSECONDS = 1_000_000
-# A transaction may commit so long after its revision was drawn: a user's topic remembers for twice as long which tasks
-# have ended, so that none of them is shown as news.
-LATE_COMMIT = 60 * MICROSECONDS
-
-
-class Terms(NamedTuple):
-    """On what terms a stream is open: for whom, what its client has, and when (by the hub's clock) it ends, and why."""
-
-    user_id: int
-    is_admin: bool
-    cursor: int | None
-    deadline: float
-    deadline_reason: str
-
-
-class Stream(ABC):
-    """One open connection. The hub keeps its book in the first attributes; subclasses deliver bytes."""
-
-    __slots__ = (
-        "cancelling",
-        "cursor",
-        "deadline",
-        "deadline_reason",
-        "is_admin",
-        "last_frame",
-        "places",
-        "topic",
-        "user_id",
-    )
-
-    # A held request is no stream that operators count.
-    is_held = False
-
-    def __init__(self, terms: Terms) -> None:
-        self.user_id = terms.user_id
-        self.is_admin = terms.is_admin
-        self.cursor = -1 if terms.cursor is None else terms.cursor
-        self.deadline = terms.deadline
-        self.deadline_reason = terms.deadline_reason
-        self.last_frame = 0.0
-        self.cancelling: frozenset[int] = frozenset()  # the tasks of which it was told so
-        self.topic: Topic | None = None
-        self.places: Places | None = None
-
-    @abstractmethod
-    def send(self, key: int, frame: Frame) -> None:
-        """Deliver a frame; where an earlier one of the same key still waits, replace it."""
-
-    @abstractmethod
-    def finish(self, key: int, frame: Frame | None) -> None:
-        """Deliver a last frame, then close."""
-
-    @abstractmethod
-    def stalled_since(self) -> float | None:
-        """Since when (by `time.monotonic`) the client has not taken what it was sent."""
-
-    @abstractmethod
-    def drop(self) -> None:
-        """Leave the hub and close at once."""
-
-
-class Places:
-    """How many may be open at a time: in the process, and of one user."""
-
-    __slots__ = ("_by_user", "_most", "_most_per_user", "total")
-
-    def __init__(self, most: int, most_per_user: int) -> None:
-        self._most = most
-        self._most_per_user = most_per_user
-        self._by_user: Counter[int] = Counter()
-        self.total = 0
-
-    def take(self, user_id: int, most: int) -> bool:
-        """Take a place, of so many at most, if there is one."""
-        if self.total >= min(most, self._most) or self._by_user[user_id] >= self._most_per_user:
-            return False
-        self._by_user[user_id] += 1
-        self.total += 1
-        return True
-
-    def give_back(self, user_id: int) -> None:
-        """Give up a place."""
-        self.total -= 1
-        self._by_user[user_id] -= 1
-        if not self._by_user[user_id]:
-            del self._by_user[user_id]
-
-
-class Topic:
-    """The streams that follow the same; `home` is where the hub finds them by `key`."""
-
-    __slots__ = ("home", "key", "streams")
-
-    def __init__(self, key: int, home: dict[int, Any]) -> None:
-        self.key = key
-        self.home = home
-        self.streams: set[Stream] = set()
-
-    def untell(self, task_id: int) -> None:
-        """Note that a cancellation of which the streams were told is undone: the next one is news."""
-        for stream in self.streams:
-            stream.cancelling -= {task_id}
-
-
-class TaskTopic(Topic):
-    """The streams that follow one task, the newest snapshot that they were given, and what is expected of it."""
-
-    __slots__ = ("forecast", "has_stragglers", "newest")
-
-    def __init__(self, key: int, home: dict[int, Any], newest: Snapshot) -> None:
-        super().__init__(key, home)
-        self.newest = newest
-        self.forecast: Forecast | None = None
-        # A stream was let in with another snapshot than the newest: whichever is right, it is to be read again.
-        self.has_stragglers = False
-
-
-class UserTopic(Topic):
-    """The streams that follow all tasks of one user, and of each task the revision that they have.
-
-    `active` are asked about at every sweep; `ended` only tell for a while what is no news any more.
-    """
-
-    __slots__ = ("active", "began", "ended", "is_cut", "last_id")
-
-    def __init__(self, key: int, home: dict[int, Any], began: int) -> None:
-        super().__init__(key, home)
-        self.began = began  # by the database's clock, of which revisions are made
-        self.is_cut = False  # whether there were more tasks than a stream is to begin with
-        self.active: dict[int, int] = {}
-        self.ended: dict[int, int] = {}
-        self.last_id = 0
-
-    def known(self, task_id: int) -> int:
-        """The revision of a task that the streams have, or -1."""
-        return self.active.get(task_id, self.ended.get(task_id, -1))
-
-    def remember(self, task: Snapshot) -> None:
-        """Note what the streams are given now."""
-        self.forget(task.id)
-        (self.ended if task.status.is_final else self.active)[task.id] = task.revision
-
-    def forget(self, task_id: int) -> None:
-        """Note that a task is gone, or that its row went back."""
-        self.active.pop(task_id, None)
-        self.ended.pop(task_id, None)
-
-    def frame(self, task: Snapshot) -> Frame:
-        """Remember a snapshot, and make its frame."""
-        self.remember(task)
-        # Ids of one connection ascend, even where a slow transaction committed a lower revision late.
-        self.last_id = max(self.last_id, task.revision)
-        return Frame.of(sse.snapshot(self.last_id, task.json))
-
-    def is_history(self, task: Snapshot) -> bool:
-        """Whether a task ended long before anybody followed it here."""
-        return task.status.is_final and task.revision <= self.began - LATE_COMMIT
-
 
 # What is to be given to a topic's streams.
 Delivery = tuple[Topic, Snapshot, Frame]
-
-
-def ending(snapshot: Snapshot, *, is_admin: bool = False) -> Frame:
-    """A task's frame: its snapshot, and `done` behind a final one."""
-    frame = sse.snapshot(snapshot.revision, snapshot.json_for(is_admin))
-    return Frame.of(frame + sse.done(snapshot.status) if snapshot.status.is_final else frame)
-
-
-def for_admins(frame: Frame, task: Snapshot) -> Frame:
-    """The same frame with what only administrators are shown."""
-    return Frame.of(frame.raw.replace(task.json, task.json_for(True), 1))
-
-
-def _told(forecast: Forecast) -> Frame:
-    return Frame.of(sse.forecast(forecast.json))
-
-
-def farewell(reason: str) -> Frame:
-    """The `bye` before a planned close."""
-    retry = BUSY_RETRY if reason == "busy" else random.randint(*RETRY_RANGE)  # noqa: S311 - jitter
-    return Frame.of(sse.bye(reason, retry))
 
 
 class Hub:
@@ -312,7 +127,7 @@ class Hub:
                 topic.has_stragglers = topic.has_stragglers or task.revision != topic.newest.revision
                 self._give(topic, [stream], task, ending(task))
             if topic.forecast is not None:
-                self._foretell(topic, [stream], _told(topic.forecast))
+                self._foretell(topic, [stream], told(topic.forecast))
             self._count_frames()
             return not is_newer and (is_first or topic.has_stragglers)
 
@@ -457,7 +272,7 @@ class Hub:
             if topic is None or not (topic.forecast is None or has_changed(topic.forecast, forecast, time.time())):
                 return
             topic.forecast = forecast
-            frame, streams = _told(forecast), list(topic.streams)
+            frame, streams = told(forecast), list(topic.streams)
             for start in range(0, len(streams), STREAMS_PER_TURN):
                 if start:
                     self._pause()

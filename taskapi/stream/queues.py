@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import servers
-from .hub import Stream, Terms
 from .sse import KEEP_ALIVE, Frame
+from .streams import Stream, Terms
 
 Leave = Callable[..., None]
 

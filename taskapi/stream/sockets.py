@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from .. import servers
-from .hub import Stream, Terms
 from .sse import LAST_CHUNK, Frame
+from .streams import Stream, Terms
 
 # A small send buffer keeps old frames out of the kernel, where "only the newest state" could not replace them.
 SEND_BUFFER_BYTES = 16_384

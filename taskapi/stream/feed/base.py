@@ -24,22 +24,27 @@ log = logging.getLogger("taskapi.stream.feed")
 RETRY_SECONDS = 1.0
 
 
-# Changes that follow each other within so many seconds are let gather for as long: many are told at little more than
-# the cost of one. A lone one is told at once.
+# Where more is told than once in so many seconds for long, changes are let gather as long: many are told at little more
+# than the cost of one.
 GATHER_SECONDS = 0.04
+# So often in quick succession each change is told at once: a task that begins and ends is seen doing so.
+BURST = 10
 
 
 class Pace:
-    """When to let changes gather."""
+    """When to let changes gather (a token bucket)."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._left = float(BURST)
+        self._last = time.monotonic()
 
     def rest(self) -> None:
-        """Sleep, if something was told a moment ago, too; to be called when something was told."""
-        if time.monotonic() - self._last < GATHER_SECONDS:
+        """Sleep, if too much was told lately; to be called when something was told."""
+        now = time.monotonic()
+        self._left = min(BURST, self._left + (now - self._last) / GATHER_SECONDS) - 1
+        self._last = now
+        if self._left < 0:
             time.sleep(GATHER_SECONDS)
-        self._last = time.monotonic()
 
 
 class Listener(Protocol):

@@ -1,0 +1,96 @@
+"""The routes of one application, and what comes before each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from flask import Blueprint, Flask, Response, current_app, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from . import config, errors, extras
+from .api import cancellations, events, forecasts, health, lists, tasks
+from .site import page
+from .state import current
+
+
+class _Blueprint(Blueprint):
+    """Its modules belong together: none is to be kept when the others have changed."""
+
+    def get_send_file_max_age(self, filename: str | None) -> int:
+        """Let browsers ask whether it is the same, however long they may keep the application's own files."""
+        return 0
+
+
+def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
+    """The routes of one application; page, docs, metrics and health as the settings say."""
+    ours = _Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
+    for part in (tasks.bp, lists.bp, forecasts.bp, cancellations.bp, events.bp):
+        ours.register_blueprint(part, url_prefix=prefix)
+    for part in _wanted(settings):
+        ours.register_blueprint(part, url_prefix=site_prefix)
+    errors.handle(ours, explain)
+    return ours
+
+
+def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
+    """The parts that the settings ask for. Raises `MissingExtraError`."""
+    if settings["HEALTH"]:
+        yield health.bp
+    if settings["PAGE"]:
+        yield page.bp
+    if settings["PAGE"] or settings["DOCS"]:
+        from .site import description
+
+        yield description.bp
+    if settings["METRICS"]:
+        extras.need("metrics", "TASKAPI_METRICS")
+        from .api import metrics
+
+        yield metrics.bp
+    if settings["DOCS"]:
+        extras.need("docs", "TASKAPI_DOCS")
+        from .site import docs
+
+        yield docs.bp
+
+
+def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:
+    """Let pages of these origins call an application, or a blueprint's routes. Raises `ConfigError`."""
+    try:
+        from flask_cors import CORS
+    except ImportError:
+        raise config.ConfigError("TASKAPI_CORS_ORIGINS needs the package flask-cors.") from None
+    CORS(
+        target,
+        origins=origins,
+        supports_credentials=True,
+        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
+        expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
+        max_age=600,
+        **options,
+    )
+
+
+def beginner(prefix: str) -> Callable[[], Response | None]:
+    """What is to come before any request: what runs beside them begins, and below our prefix errors are problems."""
+
+    def begin() -> Response | None:
+        state = current()
+        if not current_app.testing:  # then nothing runs beside it
+            state.background.start()
+        if request.endpoint == "taskapi.static":
+            # No secret: where a wall lets nobody pass who is not signed in, a bar must still be able to say so.
+            return cast(Blueprint, current_app.blueprints["taskapi"]).send_static_file(**request.view_args or {})
+        refused = request.routing_exception
+        is_ours = request.path == prefix or request.path.startswith(f"{prefix}/")
+        if refused is None or not is_ours or (refused.code or 500) < 400:
+            return None
+        return errors.http(refused)
+
+    return begin
+
+
+def explain(error: SQLAlchemyError) -> str:
+    """What went wrong with the current application's database."""
+    return current().store.explain(error)
