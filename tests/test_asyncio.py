@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -398,6 +399,24 @@ def test_a_cancellation_that_comes_just_before_tears_nothing_either(
 
     assert asyncio.run(work()) == "on"
     assert done == ["whole"]
+    assert cancelled(engine, "a") == ("failed", "Cancelled.")
+
+
+def test_who_catches_the_interruption_to_clean_up_has_cancelled_as_well(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=7, task_id="a"):
+            await asyncio.to_thread(cancel, store, "a")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(0.1)
+        runner = asyncio.current_task()
+        assert runner is not None
+        assert runner.cancelling() == 0
+        return "on"
+
+    assert asyncio.run(work()) == "on"
     assert cancelled(engine, "a") == ("failed", "Cancelled.")
 
 
