@@ -136,9 +136,8 @@ class AsyncRun(AsyncBlock[T]):
     async def _leave(self, error: BaseException | None) -> bool:
         self._is_open = False
         is_ours = self._is_interrupted and self._runner.uncancel() <= self._cancelling
-        if not (
-            is_ours and (error is None or isinstance(error, asyncio.CancelledError))
-        ):  # whoever caught it has heard
+        # Whoever caught the interruption, to clean up, has heard of it as well.
+        if not (is_ours and (error is None or isinstance(error, asyncio.CancelledError))):
             return await super()._leave(error)
         reason = self._block.reason()
         if not await super()._leave(reason):
