@@ -93,14 +93,17 @@ class TaskAPI:
         self.rules.may_cancel = rule
         return rule
 
-    def create(self, *, on_commit: Callable[[str], object] | None = None, session: Any = None, **fields: Any) -> str:
+    def create(
+        self, *, user_id: int, on_commit: Callable[[str], object] | None = None, session: Any = None, **fields: Any
+    ) -> str:
         """Create a task within the transaction of `session`, by default of `db.session`; its `task_id`.
 
         `fields` are those of `taskapi.progress.Progress.create`. The application's own rows and the task are
         committed together or not at all; only then is `on_commit` called with the `task_id`, and a rollback, of a
-        savepoint too, drops both. Raises `TypeError` or `ValueError` for a value that cannot be.
+        savepoint too, drops both. Raises `TypeError` or `ValueError` for a value that cannot be, and what the
+        session raises, such as `IntegrityError` for a `task_id` that is taken.
         """
-        row = new_row(**fields)
+        row = new_row(user_id=user_id, **fields)
         task_id: str = row["task_id"]
         session = self._db.session if session is None and self._db is not None else session
         if session is None:
@@ -168,13 +171,14 @@ def make_state(
     return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
 
 
-def task_progress(task_id: str, label: str = "") -> Markup:
-    """For templates: the element of a task, and the module that defines it."""
+def task_progress(task_id: str, label: str = "", *, cancel: bool = False, notify: bool = False) -> Markup:
+    """For templates: the element of a task, with the buttons it is to have, and the module that defines it."""
     module = url_for("taskapi.static", filename="task-progress.js")
     status, *_ = url_for("taskapi.tasks.status", task_id=task_id).split("?")  # which the application may add to all
     source = status.removesuffix("/status")
-    tag = Markup('<script type="module" src="{}"></script><task-progress src="{}" label="{}"></task-progress>')
-    return tag.format(module, source, label)
+    buttons = " cancel" * cancel + " notify" * notify
+    tag = Markup('<script type="module" src="{}"></script><task-progress src="{}" label="{}"{}></task-progress>')
+    return tag.format(module, source, label, buttons)
 
 
 def _ticket_key(app: Flask) -> str:

@@ -13,6 +13,8 @@ from .api import cancellations, events, forecasts, health, lists, tasks
 from .site import page
 from .state import current
 
+BRINGING = "`flask db upgrade` brings the tables, without Flask-Migrate `flask taskapi upgrade`."
+
 
 class _Blueprint(Blueprint):
     """Its modules belong together: none is to be kept when the others have changed."""
@@ -92,5 +94,7 @@ def beginner(prefix: str) -> Callable[[], Response | None]:
 
 
 def explain(error: SQLAlchemyError) -> str:
-    """What went wrong with the current application's database."""
-    return current().store.explain(error)
+    """What went wrong with the current application's database, and what brings tables that it lacks."""
+    store = current().store
+    cause = store.explain(error)
+    return f"{cause} {BRINGING}" if store.dialect.is_outdated(error) else cause

@@ -815,8 +815,8 @@ def test_the_example_of_the_readme_runs(progress: Progress, engine: sa.Engine) -
         "keep": keep,
     }
     exec(example, names)
-    asyncio.run(names["main"](["a", "b", "c"], numbers(5)))
+    asyncio.run(names["main"](["a", "b", "c"], numbers(5), 5))
 
     with engine.connect() as connection:
-        [[status, completed]] = connection.exec_driver_sql("SELECT status, completed_items FROM user_tasks")
-    assert (status, completed, len(kept)) == ("completed", 8, 5)
+        [counts] = connection.exec_driver_sql("SELECT status, completed_items, total_items FROM user_tasks")
+    assert (*counts, len(kept)) == ("completed", 8, 8, 5)

@@ -413,7 +413,7 @@ def test_watch_tells_that_no_server_answers(invoke: Invoke) -> None:
     refused = invoke("tasks", "watch", "t", "--url", f"http://127.0.0.1:{port}", "--token", "x")
 
     assert refused.exit_code == 3
-    assert refused.stderr.startswith(f"Error: http://127.0.0.1:{port} cannot be reached")
+    assert refused.stderr == f"Error: http://127.0.0.1:{port} cannot be reached: Connection refused.\n"
     assert "Traceback" not in refused.stderr
 
 

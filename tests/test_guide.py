@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,7 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 from browser import Visit
-from harness import ROOT, Follower, Server, free_port, wait_until
+from harness import KEY, ROOT, Follower, Server, free_port, wait_until
 
 pytest.importorskip("flask_login", reason="the guide's application needs the package flask-login")
 pytest.importorskip("flask_wtf", reason="the guide's application needs the package flask-wtf")
@@ -76,7 +78,8 @@ def variables(folder: Path) -> dict[str, str]:
     exports = next(block.text for block in blocks() if "export " in block.text).splitlines()[0]
     given = dict(re.findall(r'(\w+)="([^"]+)"', exports.replace("$PWD", str(folder))))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, **given, "PATH": path, "PYTHONPATH": str(installed(folder))}
+    ours = {"PYTHONPATH": str(installed(folder)), "TASKAPI_JWT_SECRET_KEY": KEY}  # none is made in the checkout
+    return {**os.environ, **given, "PATH": path, **ours}
 
 
 def installed(folder: Path) -> Path:
@@ -175,6 +178,27 @@ def test_from_an_application_to_a_bar_that_moves(site: Site, open_tab: Callable[
 
 
 @pytest.mark.slow
+def test_the_button_cancels_though_the_application_guards_against_forgery(
+    site: Site, folder: Path, open_tab: Callable[[Server], Visit]
+) -> None:
+    visit = open_tab(site)
+    page = visit.page
+    page.goto(f"{visit.origin}/login")
+    page.get_by_label("Name").fill("cleo")
+    page.get_by_role("button").click()
+    with contextlib.closing(sqlite3.connect(folder / "reports.db")) as database, database:
+        [[user]] = database.execute("SELECT id FROM user WHERE name = 'cleo'")
+        [[report]] = database.execute("INSERT INTO report (user_id, title) VALUES (?, 'Costs') RETURNING id", [user])
+        database.execute("INSERT INTO user_tasks (task_id, user_id) VALUES (?, ?)", [f"report-{report}", user])
+
+    page.reload()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Stop it").click()
+
+    visit.wait_for("document.querySelector('task-progress').getAttribute('status') === 'cancelled'")
+
+
+@pytest.mark.slow
 def test_the_configuration_of_gunicorn_serves_the_application(folder: Path) -> None:
     write(folder, next(block for block in blocks() if block.file == "gunicorn.conf.py"))
     site = Site(folder)
@@ -182,9 +206,9 @@ def test_the_configuration_of_gunicorn_serves_the_application(folder: Path) -> N
     headers = form(site, "/login /login", "", name="ada")
     cookie = headers["Set-Cookie"].split(";")[0]
     assert site.get("/api/tasks/users/me?ticket=secret", Cookie=cookie).status == 200
+    wait_until(lambda: "GET /api/tasks/users/me HTTP/1.1" in site.log.read_text())  # written behind the answer
     site.close()
 
-    assert "GET /api/tasks/users/me HTTP/1.1" in site.log.read_text()
     assert "secret" not in site.log.read_text()
 
 

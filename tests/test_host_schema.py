@@ -346,6 +346,27 @@ def test_the_command_works_on_a_database_in_memory_too(tmp_path: Path, monkeypat
         host.db.engine.dispose()
 
 
+def test_an_operator_whose_tables_are_missing_is_told_what_brings_them(
+    fresh_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_file, in_memory = Host(fresh_url, TESTING=True), Host("sqlite://", TESTING=True)
+    with in_file.app.app_context():
+        in_file.db.create_all()
+        in_file.db.session.execute(sa.text("DROP TABLE user_tasks"))
+        in_file.db.session.commit()
+
+    answers = [host.app.test_client().get("/api/tasks/users/me") for host in (in_file, in_memory)]
+    for host in (in_file, in_memory):
+        with host.app.app_context():
+            state_of(host.app).close()
+            host.db.engine.dispose()
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert caplog.text.count("user_tasks") == 2
+    assert caplog.text.count("without Flask-Migrate `flask taskapi upgrade`") == 2
+    assert "SQLite database :memory:" in caplog.text
+
+
 # A role that does not own the tables.
 
 

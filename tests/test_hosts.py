@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask, abort
+from flask import Flask, abort, render_template_string
 from flask.testing import FlaskClient
 from flask_jwt_extended import JWTManager, create_access_token, current_user, verify_jwt_in_request
 from flask_sqlalchemy import SQLAlchemy
@@ -286,6 +286,17 @@ def test_a_wall_around_everything_leaves_the_modules_to_whoever_asks(database_ur
         assert module.headers["X-Board"] == "1"
         assert client.get("/api/tasks/static/nothing.js").status_code == 404
         assert client.get("/api/tasks/a/status").status_code == 302
+
+
+def test_a_template_writes_the_buttons_that_it_asks_for(site: Flask) -> None:
+    with site.test_request_context():
+        plain, both = (
+            render_template_string("{{ task_progress('a', label='A', cancel=wanted, notify=wanted) }}", wanted=wanted)
+            for wanted in (False, True)
+        )
+
+    assert plain.endswith('<task-progress src="/api/tasks/a" label="A"></task-progress>')
+    assert both.endswith('<task-progress src="/api/tasks/a" label="A" cancel notify></task-progress>')
 
 
 def test_modules_are_asked_for_again_however_long_the_hosts_files_are_kept(database_url: str) -> None:

@@ -432,8 +432,10 @@ def test_a_task_that_has_ended_is_not_run_again(progress: Progress) -> None:
         task.advance()
 
 
-def test_a_task_that_does_not_exist_is_not_found(progress: Progress) -> None:
-    with pytest.raises(TaskNotFound, match="nobody"), progress.run("nobody"):
+def test_a_task_that_does_not_exist_is_not_found_and_where_is_said(progress: Progress, engine: sa.Engine) -> None:
+    where = re.escape(f"There is no task 'nobody' in the database {engine.url.database}.")
+
+    with pytest.raises(TaskNotFound, match=where), progress.run("nobody"):
         pytest.fail("it ran")
     with pytest.raises(TaskNotFound):
         progress.attach("nobody")
@@ -1400,7 +1402,7 @@ def test_a_database_without_the_table_is_an_error_at_once(database_url: str) -> 
         TaskClosed("a", None),
         TaskClosed("a", TaskStatus.COMPLETED),
         TaskClosed("a", TaskStatus.RUNNING),
-        TaskNotFound("a"),
+        TaskNotFound("a", "/srv/tasks.db"),
         TaskNotStarted("a"),
         DatabaseUnavailable("gone"),
     ],

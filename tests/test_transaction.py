@@ -232,6 +232,11 @@ def test_a_task_after_the_hosts_own_flush_waits_for_no_lock(host: Host, jobs: Jo
     assert found.status == "completed"
 
 
+def test_what_is_missing_is_named_by_the_call_that_was_made(host: Host) -> None:
+    with pytest.raises(TypeError, match=r"^TaskAPI\.create\(\) missing .* 'user_id'$"):
+        host.tasks.create(kind="report")  # type: ignore[call-arg]
+
+
 def test_a_job_that_runs_at_once_may_use_the_session(host: Host) -> None:
     paths: list[str] = []
 

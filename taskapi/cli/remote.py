@@ -49,7 +49,7 @@ def follow(url: str, task_id: str, token: str) -> Iterator[dict[str, Any]]:
             stream.known = True
         except (OSError, HTTPException) as error:
             if not stream.known:
-                raise CannotFollowError(f"{url} cannot be reached: {error}.") from None
+                raise CannotFollowError(f"{url} cannot be reached: {_words(error)}.") from None
         if not stream.ended:
             time.sleep(stream.retry)
 
@@ -92,6 +92,12 @@ def events(response: HTTPResponse) -> Iterator[Event]:
         elif field == "" and (data or retry is not None):
             yield Event(name, data, last_id, retry)
             name, data, retry = "message", "", None
+
+
+def _words(error: Exception) -> str:
+    """The system's own, out of what urllib puts around them."""
+    cause = getattr(error, "reason", error)
+    return getattr(cause, "strerror", None) or str(cause)
 
 
 def _reason(error: HTTPError) -> str:

@@ -146,7 +146,7 @@ def _changes(task_id: str) -> Iterator[lines.Fields]:
     store = current().store
     task = store.task(task_id)
     if task is None:
-        raise CannotTellError(f"There is no task {task_id}.")
+        raise CannotTellError(f"There is no task {lines.printable(task_id)}.")
     revision = None
     while task is not None:
         if task.revision != revision:

@@ -25,6 +25,7 @@ WRITE_LOCK_TIMEOUT = 20.0
 READ_LOCK_TIMEOUT = 0.25
 # STRICT tables came with 3.37.
 VERSION_NEEDED = (3, 37)
+MEMORY = ":memory:"
 
 # What the feed asks. One writer at a time commits, and all draw from one counter: revisions become visible in order.
 LAST_REVISION = """
@@ -361,10 +362,11 @@ class Sqlite(Dialect):
     def explain(self, url: URL, error: Exception) -> str:
         """By the file's name, and SQLite's or the system's own words."""
         cause = getattr(error, "orig", None) or error
-        if isinstance(cause, sqlite3.OperationalError) and not Path(str(url.database)).exists():
-            return f"There is no database {url.database}."
+        name = url.database or MEMORY
+        if isinstance(cause, sqlite3.OperationalError) and name != MEMORY and not Path(name).exists():
+            return f"There is no database {name}."
         words = cause.strerror if isinstance(cause, OSError) else cause if isinstance(cause, sqlite3.Error) else None
-        return f"SQLite database {url.database}: {words or type(cause).__name__}."
+        return f"SQLite database {name}: {words or type(cause).__name__}."
 
 
 def set_up(connection: sqlite3.Connection) -> None:

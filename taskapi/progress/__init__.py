@@ -218,5 +218,5 @@ def _closed(attempt: Attempt) -> TaskClosed:
 def _attempt(store: Store, task_id: str) -> Attempt:
     attempt = store.attempt(task_id)
     if attempt is None:
-        raise TaskNotFound(task_id)
+        raise TaskNotFound(task_id, store.engine.url.database or "in memory")
     return attempt

@@ -10,14 +10,15 @@ class ProgressError(Exception):
 
 
 class TaskNotFound(ProgressError):
-    """There is no task with this `task_id`."""
+    """There is no task with this `task_id` in this database, which may not be the one that was meant."""
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(task_id)
+    def __init__(self, task_id: str, database: str) -> None:
+        super().__init__(task_id, database)
         self.task_id = task_id
+        self.database = database
 
     def __str__(self) -> str:
-        return f"There is no task {self.task_id!r}."
+        return f"There is no task {self.task_id!r} in the database {self.database}."
 
 
 class TaskNotStarted(ProgressError):
