@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -378,6 +379,68 @@ def test_a_cancelled_task_interrupts_nothing_that_must_not_be_torn(
 
     assert cancelled(engine, asyncio.run(work())) == ("failed", "Cancelled.")
     assert done == ["whole"]
+
+
+def test_a_cancellation_that_comes_just_before_tears_nothing_either(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=7, task_id="a") as task:
+            cancel(store, "a")
+            while not task.cancelled:
+                time.sleep(0.01)  # the event loop has no time to interrupt
+            with task.uncancellable():
+                await asyncio.sleep(0.1)
+                done.append("whole")
+            done.append("behind")
+        return "on"
+
+    done: list[str] = []
+
+    assert asyncio.run(work()) == "on"
+    assert done == ["whole"]
+    assert cancelled(engine, "a") == ("failed", "Cancelled.")
+
+
+def test_who_catches_the_interruption_to_clean_up_has_cancelled_as_well(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=7, task_id="a"):
+            await asyncio.to_thread(cancel, store, "a")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(0.1)
+        runner = asyncio.current_task()
+        assert runner is not None
+        assert runner.cancelling() == 0
+        return "on"
+
+    assert asyncio.run(work()) == "on"
+    assert cancelled(engine, "a") == ("failed", "Cancelled.")
+
+
+def test_who_is_told_by_an_exception_cleans_up_without_being_interrupted(
+    progress: Progress, engine: sa.Engine, store: Store
+) -> None:
+    async def work() -> str:
+        async with progress.atask(user_id=7, task_id="a") as task:
+            cancel(store, "a")
+            try:
+                while True:
+                    time.sleep(0.01)  # the event loop has no time to interrupt
+                    task.advance()
+            finally:
+                await asyncio.sleep(0.1)
+                done.append("cleaned up")
+        await asyncio.sleep(0)
+        return "on"
+
+    done: list[str] = []
+
+    assert asyncio.run(work()) == "on"
+    assert done == ["cleaned up"]
+    assert cancelled(engine, "a") == ("failed", "Cancelled.")
 
 
 def test_an_async_for_ends_when_its_task_is_cancelled(progress: Progress, engine: sa.Engine, store: Store) -> None:

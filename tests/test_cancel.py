@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from harness import Server, delete, insert, make_token, row, update, wait_until
 
+from taskapi import Identity
 from taskapi.database.models import CANCELLED, TaskStatus
 from taskapi.database.store import Store
 from taskapi.progress import Progress, Task, TaskCancelled, TaskClosed
@@ -258,6 +259,24 @@ def test_a_request_written_by_hand_on_a_waiting_task_is_heeded(progress: Progres
         progress.run(task_id).__enter__()
 
     assert outcome(engine, task_id) == ENDED
+
+
+@pytest.mark.parametrize("cards", [list(range(500)), set(range(500))], ids=["list", "set"])
+def test_a_cancelled_loop_has_counted_what_it_did(
+    progress: Progress, engine: sa.Engine, cancel: Cancel, cards: Collection[int]
+) -> None:
+    made: list[int] = []
+
+    with progress.task(user_id=1, task_id="a") as task:
+        for card in task.track(cards):
+            if len(made) == 9:
+                cancel("a")
+                wait_until(lambda: task.cancelled, 3)
+            made.append(card)
+
+    found = row(engine, "a")
+    assert len(made) == 10
+    assert (found["completed_items"], found["total_items"], found["progress"]) == (10, 500, 2.0)
 
 
 def test_nothing_is_torn_where_that_is_said(progress: Progress, engine: sa.Engine, cancel: Cancel) -> None:
@@ -529,6 +548,38 @@ def test_a_task_that_is_another_ones_by_then_is_not_cancelled(store: Store, engi
     assert row(engine, "b")["cancel_requested_at"] is None
 
 
+def test_who_cancels_what_is_another_ones_by_then_is_shown_nothing_of_it(
+    client: FlaskClient, engine: sa.Engine, app: Flask
+) -> None:
+    insert(engine, "a", status="running")
+
+    def may_cancel(_identity: Identity, _task: object) -> bool:
+        update(engine, "a", user_id=3, stage="secret")
+        return True
+
+    state_of(app).rules.may_cancel = may_cancel
+    answer = post(client, "a", 2)
+
+    assert answer.status_code == 404
+    assert "secret" not in answer.text
+    assert row(engine, "a")["cancel_requested_at"] is None
+
+
+def test_a_rule_that_is_a_coroutine_function_opens_nothing(client: FlaskClient, engine: sa.Engine, app: Flask) -> None:
+    insert(engine, "a", status="running")
+
+    async def nobody(_identity: Identity, _task: object) -> bool:
+        return False
+
+    state_of(app).rules.may_see = state_of(app).rules.may_cancel = nobody  # type: ignore[assignment]
+
+    # Flask runs it where its extra "async" is installed, and says so where it is not.
+    assert post(client, "a", 2).status_code in (403, 500)
+    seen = client.get("/api/tasks/a/status", headers={"Authorization": f"Bearer {make_token(2)}"})
+    assert seen.status_code in (403, 500)
+    assert row(engine, "a")["cancel_requested_at"] is None
+
+
 def test_a_page_of_another_origin_may_cancel_where_it_is_allowed_to(database_url: str, engine: sa.Engine) -> None:
     from taskapi import create_app
 
@@ -559,7 +610,7 @@ def test_a_page_of_another_origin_may_cancel_where_it_is_allowed_to(database_url
 def protected(database_url: str, engine: sa.Engine) -> Iterator[Flask]:
     """An application with sessions, and Flask-WTF's protection."""
     flask_wtf = pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed")
-    from taskapi import Identity, TaskAPI
+    from taskapi import TaskAPI
 
     app = Flask("protected")
     app.config.update(SECRET_KEY="k" * 32, TASKAPI_DATABASE_URL=database_url, TESTING=True)

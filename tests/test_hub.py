@@ -166,6 +166,20 @@ def test_a_row_that_went_back_is_news_once_its_topic_starts_over(hub: Hub) -> No
     assert mine.ids == [5, 5], "a moment, which never goes back"
 
 
+def test_who_was_told_of_a_cancellation_that_a_restore_undid_is_told_of_the_next_one(hub: Hub) -> None:
+    stream, mine = watching(hub, 1), watching_all(hub, task(1))
+
+    hub.publish([task(5)._replace(cancel_requested_at="2026-11-24T10:00:00.000Z")])
+    hub.start_over([7])
+    hub.publish([task(3)])
+    hub.publish([task(9)._replace(cancel_requested_at="2026-11-24T11:00:00.000Z")])
+    hub.publish([task(10)._replace(cancel_requested_at="2026-11-24T11:00:00.000Z")])
+
+    for frames in (stream.frames, mine.frames):
+        told = [frame for frame in frames if "cancelling" in frame]
+        assert ["T10:00" in told[0], "T11:00" in told[1], len(told)] == [True, True, 2]
+
+
 def test_another_tasks_row_under_a_used_id_ends_the_streams_unseen(hub: Hub) -> None:
     stream, boss = watching(hub, 5), watching(hub, 5, user=9, admin=True)
 

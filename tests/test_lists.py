@@ -102,6 +102,14 @@ def test_a_filter_that_cannot_be_is_a_400_that_names_it(client: FlaskClient, que
 
 
 @pytest.mark.parametrize("path", [MINE, ALL])
+def test_behind_the_last_page_there_is_nothing_however_far(client: FlaskClient, tasks: list[str], path: str) -> None:
+    for filters in ("", "&kind=deck", "&status=failed", "&limit=100"):
+        answer = client.get(f"{path}?skip={BIGINT_MAX}{filters}", headers=ADMINISTRATOR)
+
+        assert (answer.status_code, answer.json) == (200, [])
+
+
+@pytest.mark.parametrize("path", [MINE, ALL])
 def test_the_pages_beside_a_filtered_one_are_filtered(client: FlaskClient, tasks: list[str], path: str) -> None:
     filters = "&status=running,failed&status=pending&kind=deck" + ("&user_id=1" if path == ALL else "")
     there, back = [], []

@@ -194,6 +194,31 @@ def test_a_step_in_the_body_of_a_loop_only_says_the_stage(task: Task, shows: Cal
     shows(task, progress=50, completed_items=4, total_items=4)
 
 
+def test_a_loop_of_the_whole_task_counts_for_the_steps_in_its_body(task: Task, shows: Callable[..., None]) -> None:
+    before = task.step("before")
+
+    for number in task.track(range(4)):
+        with task.step("draw") as step:
+            list(step.track(range(100)))
+            step.advance(7)
+        with before as step:
+            list(step.track(range(100)))
+            step.advance(7)
+        shows(task, stage="before", completed_items=number, total_items=4)
+    shows(task, completed_items=4, total_items=4)
+
+
+def test_a_step_in_the_body_of_a_loop_counts_nothing_where_there_are_no_others(
+    task: Task, shows: Callable[..., None]
+) -> None:
+    for number in task.track(range(4)):
+        with task.step("draw") as step:
+            list(step.track(range(100)))
+            step.advance(7)
+        shows(task, stage="draw", progress=25 * number, completed_items=number, total_items=4)
+    shows(task, progress=100, completed_items=4, total_items=4)
+
+
 def test_of_loops_within_each_other_the_outer_one_counts_in_a_step(task: Task, shows: Callable[..., None]) -> None:
     first, _second = task.step("first"), task.step("second")
 

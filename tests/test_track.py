@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import length_hint
 from typing import Any
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from harness import insert, row, update, wait_until, writes
 
 from taskapi.progress import Progress, Task, TaskClosed
-from taskapi.progress.loops import GATE_ITEMS, loop_over
+from taskapi.progress.loops import GATE_ITEMS, AsyncLoop, loop_over
 
 KINDS: dict[str, Callable[[int], Iterable[Any]]] = {
     "list": lambda n: list(range(n)),
@@ -173,17 +174,67 @@ def test_a_count_never_goes_back_when_a_list_shrinks() -> None:
     assert positions == sorted(positions)
 
 
+@pytest.mark.parametrize("last", [1, 2, GATE_ITEMS - 1, GATE_ITEMS, GATE_ITEMS + 1, 3 * GATE_ITEMS])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stopped_loop_ends_before_its_next_item(kind: str) -> None:
+def test_a_stopped_loop_ends_before_its_next_item(kind: str, last: int) -> None:
     loop = loop_over(KINDS[kind](3 * GATE_ITEMS))
     handed_out = 0
+    at_work = []
 
     for _item in itertools.chain.from_iterable(loop.parts()):
         handed_out += 1
-        if handed_out == GATE_ITEMS + 7:
+        if handed_out == last:
             loop.stop()
+            loop.stop()
+            at_work.append(loop.completed())
 
-    assert handed_out == GATE_ITEMS + 7
+    assert handed_out == last
+    assert (at_work, loop.completed()) == ([last - 1], last)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loop_that_is_stopped_from_another_thread_has_counted_what_it_did(kind: str) -> None:
+    for _round in range(20):
+        loop = loop_over(KINDS[kind](200_000))
+        stopping = threading.Timer(0.002, loop.stop)
+        stopping.start()
+
+        handed_out = sum(1 for _item in itertools.chain.from_iterable(loop.parts()))
+        stopping.join()
+
+        assert loop.completed() == handed_out
+
+
+def test_an_async_loop_that_is_stopped_has_counted_what_it_did() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(9):
+            yield number
+
+    async def go_through() -> list[int]:
+        positions = []
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                if await loop.next() == 3:
+                    loop.stop()
+                positions.append(loop.completed())
+        return positions
+
+    loop = AsyncLoop(numbers())
+
+    assert asyncio.run(go_through()) == [0, 1, 2, 3]
+    assert loop.completed() == 4
+
+
+def test_a_stopped_loops_count_stays_though_its_list_grows() -> None:
+    items = list(range(9))
+    loop = loop_over(items)
+
+    for item in itertools.chain.from_iterable(loop.parts()):
+        if item == 3:
+            loop.stop()
+        items.append(item)
+
+    assert loop.completed() == 4
 
 
 def test_a_stopped_loop_ends_though_its_list_grows() -> None:

@@ -33,6 +33,6 @@ def _cancelled(task: Snapshot) -> tuple[Snapshot, bool]:
     """The task as it is when it was cancelled, and whether this was what cancelled it. Raises `NotFoundError`."""
     is_news = not task.status.is_final and current().store.cancel(task)
     found = current().store.task(task.task_id)
-    if found is None or found.id != task.id:
+    if found is None or (found.id, found.user_id) != (task.id, task.user_id):  # another one's, which nobody asked for
         raise NotFoundError("There is no such task.")
     return found, is_news

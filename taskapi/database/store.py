@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from .connections import dialect_of, is_in_memory
-from .models import FINAL, ID, WAITING, Snapshot, TaskStatus
+from .models import BIGINT_MAX, FINAL, ID, WAITING, Snapshot, TaskStatus
 from .overdue import Overdue
 from .reader import Reader
 from .sqlite import MemoryReader
@@ -179,7 +179,7 @@ class Store:
 
     def tasks(self, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of everybody's tasks, newest first."""
-        lately = self._lately(filters, skip + limit)
+        lately = self._lately(filters, min(skip + limit, BIGINT_MAX))
         if lately is None:
             return self._page(self._sql.tasks, filters, skip=skip, limit=limit)
         return self._page(self._sql.tasks_lately, filters, skip=skip, limit=limit, **lately)

@@ -86,11 +86,18 @@ class AsyncBlock(Generic[T]):
 class Stoppable(AbstractContextManager[T], Protocol[T]):  # type: ignore[misc]
     """A block that may have to be left."""
 
-    def stop_by(self, call: Callable[[], None]) -> None:
-        """Have it called once, in any thread, when the block is to be left."""
+    def stop_by(self, call: Callable[[], None], told: Callable[[], None]) -> None:
+        """Have `call` called once, in any thread, when the block is to be left.
+
+        And `told` where an exception says so.
+        """
 
     def reason(self) -> Exception:
         """Why it is to be left."""
+
+    @property
+    def is_shielded(self) -> bool:
+        """Whether nothing in the block may be torn now."""
 
 
 class AsyncRun(AsyncBlock[T]):
@@ -110,18 +117,27 @@ class AsyncRun(AsyncBlock[T]):
         task, loop = await super().__aenter__(), asyncio.get_running_loop()
         runner: Any = asyncio.current_task()
         self._runner, self._cancelling, self._is_open = runner, runner.cancelling(), True
-        self._block.stop_by(lambda: _call_soon(loop, self._interrupt))
+        self._stop = lambda: _call_soon(loop, self._interrupt)
+        self._block.stop_by(self._stop, self._told)
         return task
 
     def _interrupt(self) -> None:
-        if self._is_open:
+        if self._is_open and self._block.is_shielded:  # since a moment ago
+            self._block.stop_by(self._stop, self._told)
+        elif self._is_open:
             self._is_interrupted = True
             self._runner.cancel()
+
+    def _told(self) -> None:
+        """An exception is on its way through the block: an interruption would tear what cleans up behind it."""
+        if in_event_loop() and asyncio.current_task() is self._runner:
+            self._is_open = False
 
     async def _leave(self, error: BaseException | None) -> bool:
         self._is_open = False
         is_ours = self._is_interrupted and self._runner.uncancel() <= self._cancelling
-        if not (is_ours and isinstance(error, asyncio.CancelledError)):
+        # Whoever caught the interruption, to clean up, has heard of it as well.
+        if not (is_ours and (error is None or isinstance(error, asyncio.CancelledError))):
             return await super()._leave(error)
         reason = self._block.reason()
         if not await super()._leave(reason):

@@ -73,6 +73,7 @@ class Ledger:
         self.closed: TaskClosed | None = None
         self.is_cancelled = self.is_told = False
         self.on_stop: Callable[[], None] | None = None
+        self._on_told: Callable[[], None] = lambda: None
         self._running_from = 0.0
         # The workers' part. Reentrant, for signal handlers.
         self._lock = RLock()
@@ -127,10 +128,10 @@ class Ledger:
 
         Returns whether the writer will see it, and there is nothing that the worker must be told.
         """
-        part = self.here(part) if self._bar.parts else self._bar
+        part = self.here(part) if part or self._bar.parts else self._bar
         with self._lock:
             part.count(n)
-            if part is not self._shown[1] and not self._entered:
+            if part is not self._shown[1] and not self._entered and not self._is_in_loop():
                 self._show(part)
             return self.watched and not self.is_cancelled
 
@@ -141,7 +142,7 @@ class Ledger:
         Returns the loop to go through.
         """
         part = self.here(part)
-        if self._is_in_loop():
+        if is_inner := self._is_in_loop():
             loop, expected = InnerLoop(loop), None
         _around.set((*((ledger, thing) for ledger, thing in _around.get() if ledger.runs(thing)), (self, loop)))
         with self._lock:
@@ -149,7 +150,7 @@ class Ledger:
             if self in _shielded.get():
                 self._shielded_loops = (*self._shielded_loops, loop)
             part.begin(loop, expected)
-            if part is not self._shown[1] and not self._entered:
+            if part is not self._shown[1] and not self._entered and not is_inner:
                 self._show(part)
             elif part is self._shown[1] and expected is not None and part.total_given is None:
                 self._said["total_items"] = Said(part.total(), self._count())
@@ -275,6 +276,7 @@ class Ledger:
         if not (self.closed or self.is_cancelled) or self in _shielded.get():
             return
         self.is_told = self.is_cancelled
+        self._on_told()
         raise self.reason()
 
     def reason(self) -> TaskClosed:
@@ -282,6 +284,11 @@ class Ledger:
         if self.closed is None:
             return TaskCancelled(self.task_id, self.attempt.status)
         return type(self.closed)(*self.closed.args)
+
+    @property
+    def is_shielded(self) -> bool:
+        """Whether nothing may be torn now, in some context."""
+        return self._shields > 0
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
@@ -375,9 +382,12 @@ class Ledger:
         self.watched = self.held = False
         self._stop()
 
-    def stop_by(self, call: Callable[[], None]) -> None:
-        """Have it called once, in any thread, when a worker is to stop; at once if that is so already."""
-        self.on_stop = call
+    def stop_by(self, call: Callable[[], None], told: Callable[[], None]) -> None:
+        """Have `call` called once, in any thread, when a worker is to stop; at once if that is so already.
+
+        And `told` by each worker that is told so by an exception.
+        """
+        self.on_stop, self._on_told = call, told
         self._stop()
 
     def _stop(self) -> None:
@@ -386,7 +396,7 @@ class Ledger:
         for loop in list(self._loops):
             if loop not in self._shielded_loops:
                 loop.stop()
-        if self._shields == 0 and (call := self.on_stop) is not None:
+        if not self.is_shielded and (call := self.on_stop) is not None:
             self.on_stop = None
             call()
 

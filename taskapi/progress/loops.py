@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterable, Iterable, Iterator
-from operator import length_hint
+from functools import partial
+from operator import call, length_hint
 from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class SequenceLoop(Generic[T]):
         self._iterator: Any = iter(items)
         self._at_work = 1
         self._seen = 0
+        self._end: list[int] = []  # once it was stopped: how many items there were then, and how many of them to come
 
     def parts(self) -> Iterator[Iterator[T]]:
         """The sequence's iterator as it is."""
@@ -48,12 +50,18 @@ class SequenceLoop(Generic[T]):
     def completed(self) -> int:
         """Everything that was handed out but the item at work."""
         handed_out = len(self._items) - length_hint(self._iterator)
+        if self._end:  # looked at behind the iterator, which may be exhausted at any moment
+            handed_out = self._end[0] - self._end[1]
         # A list may shrink in the loop's body; a count does not.
         self._seen = max(self._seen, handed_out - self._at_work)
         return self._seen
 
     def stop(self) -> None:
         """Exhaust the iterator. To move it to the end is not enough, since a list may grow."""
+        if not self._end:
+            # All in one call of the interpreter's own, so that no item is handed out in between.
+            exhaust = partial(self._iterator.__setstate__, sys.maxsize)
+            self._end.extend(map(call, (partial(len, self._items), partial(length_hint, self._iterator), exhaust)))
         while next(self._iterator, self) is not self:
             self._iterator.__setstate__(sys.maxsize)
 
@@ -68,14 +76,14 @@ class IteratorLoop(Generic[T]):
     """
 
     def __init__(self, items: Iterable[T]) -> None:
-        closed: Iterator[T] = iter(())
-        self._gate = [*[iter(items)] * GATE_ITEMS, closed]
+        self._closed: Iterator[T] = iter(())
+        self._gate = [*[iter(items)] * GATE_ITEMS, self._closed]
         self._chunk = (0, iter(self._gate))
 
     def parts(self) -> Iterator[Iterator[T]]:
         """The items, a gate at a time."""
         before = 0
-        while self._gate:
+        while True:
             passes = iter(self._gate)
             self._chunk = (before, passes)
             yield map(next, passes)
@@ -90,8 +98,8 @@ class IteratorLoop(Generic[T]):
         return before + max(0, asked_for - 1)
 
     def stop(self) -> None:
-        """Leave nothing of the gate."""
-        self._gate.clear()
+        """Close the gate, of which the position stays."""
+        self._gate[:] = [self._closed] * len(self._gate)
 
 
 class AsyncLoop(Generic[T]):
@@ -108,9 +116,9 @@ class AsyncLoop(Generic[T]):
 
     async def next(self) -> T:
         """The next item. Raises `StopAsyncIteration`."""
+        self._asked_for += 1
         if self._is_stopped:
             raise StopAsyncIteration
-        self._asked_for += 1
         return await anext(self._iterator)
 
     def completed(self) -> int:

@@ -301,13 +301,18 @@ class Run:
                 log.warning("the end of task %s could not be written: %s", self._ledger.task_id, unwritten)
         return False
 
-    def stop_by(self, call: Callable[[], None]) -> None:
-        """Have it called once, in any thread, when the block is to be left."""
-        self._ledger.stop_by(call)
+    def stop_by(self, call: Callable[[], None], told: Callable[[], None]) -> None:
+        """Have `call` called once, in any thread, when the block is to be left; `told`, where an exception says so."""
+        self._ledger.stop_by(call, told)
 
     def reason(self) -> TaskClosed:
         """Why the block is to be left."""
         return self._ledger.reason()
+
+    @property
+    def is_shielded(self) -> bool:
+        """Whether nothing in the block may be torn now."""
+        return self._ledger.is_shielded
 
     def _leave_by(self, error: BaseException) -> None:
         if isinstance(error, SystemExit) and error.code in (None, 0):

@@ -63,7 +63,7 @@ def seconds(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     number = float(value)
     if not 0.001 <= number <= LONGEST_SECONDS:  # and not nan either
-        raise ValueError(f"{name} must be a number of seconds above 0, not {number}")
+        raise ValueError(f"{name} must be from 0.001 to {LONGEST_SECONDS:g} seconds, not {number:g}")
     return number
 
 

@@ -293,8 +293,10 @@ class Hub:
                 topic = self._tasks.get(task_id)
                 if topic is not None:
                     topic.newest = topic.newest._replace(revision=-1)
+                    topic.untell(task_id)
                 for user in self._users.values():
                     user.forget(task_id)
+                    user.untell(task_id)
 
     def disown(self, owners: Mapping[int, int]) -> None:
         """Forget, of a user's tasks, those that belong to somebody else now."""

@@ -101,3 +101,8 @@ class Topic:
         self.key = key
         self.home = home
         self.streams: set[Stream] = set()
+
+    def untell(self, task_id: int) -> None:
+        """Note that a cancellation of which the streams were told is undone: the next one is news."""
+        for stream in self.streams:
+            stream.cancelling -= {task_id}
