@@ -713,7 +713,7 @@ def test_a_database_without_its_tables_is_not_ready(tmp_path: Path, table: str) 
 
 def test_only_the_named_origins_may_read_answers(sqlite_url: str) -> None:
     settings = {"DATABASE_URL": sqlite_url, "JWT_SECRET_KEY": KEY, "CORS_ORIGINS": "https://app.example.com"}
-    app = create_app(settings)
+    app = create_app({**settings, "TESTING": True})
     client = app.test_client()
 
     def allowed(origin: str, method: str = "GET") -> str | None:
