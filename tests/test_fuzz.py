@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from harness import EventStream, Server, insert, make_token, row, update, wait_until
+from test_restore import untriggered
 
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
 from taskapi.database.store import Report, Store
@@ -222,6 +223,8 @@ class Returned(Client):
         return {"Last_Event_ID": str(self._before.ids[-1])} if self._before.ids else {}
 
 
+# A restore is found by the sweep, every ten seconds.
+PATIENCE = 25
 not_ended = precondition(lambda self: not self.ended)
 
 
@@ -338,11 +341,14 @@ class Life(RuleBasedStateMachine):
     def be_quiet(self) -> None:
         """After quiet, the last that everybody has seen is the row."""
         current = row(self.engine, self.task_id)
-        wait_until(lambda: all(client.ids and client.ids[-1] == current["revision"] for client in self.open))
+        wait_until(lambda: all(client.ids and client.ids[-1] == current["revision"] for client in self.open), PATIENCE)
         assert all(client.newest["progress"] == current["progress"] for client in self.open)
         assert current["stage"] is None
         if current["cancel_requested_at"] is not None:
-            wait_until(lambda: all(client.names.count("cancelling") == 1 for client in self.open))
+            wait_until(lambda: all(self._has_been_told(client) for client in self.open))
+
+    def _has_been_told(self, client: Client) -> bool:
+        return client.names.count("cancelling") == 1
 
     def _follow(self, client: Client) -> None:
         client.start()
@@ -358,18 +364,55 @@ class Life(RuleBasedStateMachine):
             assert not client.is_alive()
             assert client.ids[-1] == final["revision"]
             assert client.newest["status"] == final["status"]
-            assert client.names.count("cancelling") <= (final["cancel_requested_at"] is not None)
             assert client.names[-2:] == ["message", "done"]
             assert client.names.count("done") == 1
             again = self.server.stream(self.path, Last_Event_ID=str(client.ids[-1]))
             assert again.status == 204
+        self._look_back(final)
+        self.server.close_streams()
+
+    def _look_back(self, final: dict[str, Any]) -> None:
         for client in self.open + self.dropped:
             assert client.ids == sorted(set(client.ids)), "ids ascend"
-        self.server.close_streams()
+            assert client.names.count("cancelling") <= (final["cancel_requested_at"] is not None)
+
+
+class RestoredLife(Life):
+    """The same on a database of which a backup is put back: what was sent since has not happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.restores = 0
+        self.connect()
+        self.connect()
+        self.start()
+        self.backup = self._row()
+
+    @not_ended
+    @rule()
+    def back_up(self) -> None:
+        self.backup = self._row()
+
+    @precondition(lambda self: self.restores < 2 and not self.ended)
+    @rule()
+    def restore(self) -> None:
+        self.restores += 1
+        columns = ", ".join(f"{name} = :{name}" for name in self.backup)
+        with self.engine.begin() as connection, untriggered(connection):
+            connection.execute(sa.text(f"UPDATE user_tasks SET {columns} WHERE task_id = :task_id"), self.backup)
+
+    def _has_been_told(self, client: Client) -> bool:
+        return "cancelling" in client.names
+
+    def _look_back(self, final: dict[str, Any]) -> None:
+        """What was lost may have been more than what came of it."""
 
 
 @pytest.mark.slow
-def test_every_life_of_a_task_ends_truly_for_everybody(server: Server, engine: sa.Engine, store: Store) -> None:
-    life = type("LifeHere", (Life,), {"server": server, "engine": engine, "store": store})
+@pytest.mark.parametrize(("kind", "lives"), [(Life, 25), (RestoredLife, 10)])
+def test_every_life_of_a_task_ends_truly_for_everybody(
+    server: Server, engine: sa.Engine, store: Store, kind: type[Life], lives: int
+) -> None:
+    life = type("LifeHere", (kind,), {"server": server, "engine": engine, "store": store})
 
-    run_state_machine_as_test(life, settings=settings(REPEATABLE, max_examples=25, stateful_step_count=20))
+    run_state_machine_as_test(life, settings=settings(REPEATABLE, max_examples=lives, stateful_step_count=20))
