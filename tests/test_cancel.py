@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import pickle
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
-from harness import Server, delete, insert, make_token, row, update, wait_until
+from harness import ROOT, Server, delete, insert, make_token, row, update, wait_until
 
 from taskapi import Identity
 from taskapi.database.models import CANCELLED, TaskStatus
@@ -108,6 +109,28 @@ def test_the_next_item_of_a_loop_is_the_end_and_nothing_leaves_the_block(
     assert row(engine, "a")["error_details"] is None
     assert 3 <= len(seen) < 100
     assert task.cancelled
+
+
+def test_the_loop_of_the_documentation_is_left_between_two_items_and_tears_nothing(
+    progress: Progress, engine: sa.Engine, cancel: Cancel
+) -> None:
+    page = (ROOT / "taskapi/docs/cancel-limits-retries.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    progress.create(user_id=1, task_id="a")
+    published: list[int] = []
+    noted: list[int] = []
+
+    def publish(card: int) -> None:
+        published.append(card)
+        if card == 2:
+            cancel("a")
+            time.sleep(3)  # by then it has been told
+
+    names = {"progress": progress, "task_id": "a", "cards": range(1000), "draw": id, "publish": publish}
+    exec(example, {**names, "note": noted.append})
+
+    assert outcome(engine, "a") == ENDED
+    assert published == noted == [0, 1, 2]
 
 
 def test_the_next_call_raises(progress: Progress, engine: sa.Engine, cancel: Cancel) -> None:

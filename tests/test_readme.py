@@ -35,9 +35,13 @@ def test_every_promise_names_its_test() -> None:
     assert [row for row in rows if "`test_" not in row] == []
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(((?!http|#)[^)]+)\)", README))))
-def test_every_file_that_is_linked_exists(target: str) -> None:
-    assert (ROOT / target).exists()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "taskapi" / "docs").glob("*.md"))]
+LINKS = {(page, target) for page in PAGES for target in re.findall(r"\]\(((?!http|#)[^)#]+)", page.read_text())}
+
+
+@pytest.mark.parametrize(("page", "target"), sorted(LINKS))
+def test_every_file_that_is_linked_exists(page: Path, target: str) -> None:
+    assert (page.parent / target).exists()
 
 
 @pytest.mark.parametrize("heading", sorted(set(re.findall(r"\]\(#([^)]+)\)", README))))

@@ -637,6 +637,39 @@ def test_a_downgrade_leaves_nothing_and_an_upgrade_works_again(
     assert insert(fresh_engine, "a")
 
 
+@pytest.mark.slow
+def test_a_hundred_thousand_tasks_are_upgraded_within_seconds_of_a_waiting_reader(
+    fresh_engine: sa.Engine, migrate: Callable[..., None]
+) -> None:
+    migrate("upgrade", "0001")
+    with fresh_engine.begin() as connection:
+        connection.exec_driver_sql("""
+            INSERT INTO user_tasks (task_id, user_id, status)
+            WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
+            SELECT 't' || n, 1, 'running' FROM numbers""")
+    waits: list[float] = []
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            with fresh_engine.connect() as connection:
+                connection.exec_driver_sql("SELECT status FROM user_tasks WHERE task_id = 't500'").one()
+            waits.append(time.monotonic() - began)
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        began = time.monotonic()
+        migrate("upgrade")
+        seconds = time.monotonic() - began
+        over.set()
+        reader.result()
+
+    assert version(fresh_engine) == schema.VERSION
+    assert max(waits) <= seconds < 10
+
+
 def test_version_2_and_back_keeps_the_rows_and_the_order_of_their_revisions(
     fresh_engine: sa.Engine, migrate: Callable[..., None]
 ) -> None:
