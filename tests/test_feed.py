@@ -1,12 +1,20 @@
-"""When a feed tells at once, and when it lets changes gather; no database."""
+"""When a feed tells at once, when it lets changes gather, and what it must not pass over."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import pytest
+import sqlalchemy as sa
+from harness import insert
+
+from taskapi.database.sqlite import LAST_REVISION
+from taskapi.database.store import Store
 from taskapi.stream.feed import base
 from taskapi.stream.feed.base import BURST, GATHER_SECONDS, Pace
 from taskapi.stream.feed.postgresql import AGAIN_AFTER_SECONDS, Appointments
+from taskapi.stream.feed.sqlite import SqliteFeed
 
 
 class Clock:
@@ -71,3 +79,43 @@ def test_an_announced_task_is_read_again_at_each_delay() -> None:
     assert again.due(100.0 + second + 0.05) == {(1, 7), (2, 7)}
     assert again.due(100.0 + third + 1) == {(1, 7), (2, 7)}
     assert again.due(200.0) == set()
+
+
+class Told:
+    """A listener that notes the ids it is told."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def changed(self, keys: Iterable[tuple[int, int]]) -> None:
+        self.ids += [task for task, _ in keys]
+
+    def gap(self) -> None:
+        raise AssertionError("nothing was restored")
+
+
+class Interrupted:
+    """A connection between whose questions somebody else commits."""
+
+    def __init__(self, connection: Any, engine: sa.Engine) -> None:
+        self._connection, self._engine = connection, engine
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        if statement == LAST_REVISION:
+            insert(self._engine, "meanwhile")
+        return self._connection.execute(statement, parameters or {})
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_commit_between_two_questions_is_told_with_the_next(store: Store, engine: sa.Engine) -> None:
+    told = Told()
+    feed = SqliteFeed(store, told)
+    connection = store.dialect.open_reader(engine.url)
+    revision = int(connection.execute(LAST_REVISION).fetchone()[0])
+    between: Any = Interrupted(connection, engine)
+
+    revision = feed._tell(between, revision)  # finds nothing, and then looks how far the counter is
+    feed._tell(connection, revision)
+    connection.close()
+
+    assert len(told.ids) == 1

@@ -59,7 +59,7 @@ class SqliteFeed(Feed):
         last = _last_revision(connection)
         if last < revision:
             self._listener.gap()  # a backup was restored
-        return last
+        return min(last, revision)  # a later one was committed since the question before, and is yet to be told
 
 
 def _last_revision(connection: FileConnection) -> int:
