@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from harness import insert
+from sqlalchemy.engine import make_url
 
+from taskapi.database import connections, schema
 from taskapi.database.sqlite import LAST_REVISION
 from taskapi.database.store import Store
 from taskapi.stream.feed import base
@@ -106,8 +109,10 @@ class Interrupted:
         return self._connection.execute(statement, parameters or {})
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_commit_between_two_questions_is_told_with_the_next(store: Store, engine: sa.Engine) -> None:
+def test_a_commit_between_two_questions_is_told_with_the_next(tmp_path: Path) -> None:
+    engine = connections.open_engine(make_url(f"sqlite:///{tmp_path}/tasks.db"))
+    schema.upgrade(engine)
+    store = Store(engine)
     told = Told()
     feed = SqliteFeed(store, told)
     connection = store.dialect.open_reader(engine.url)
@@ -117,5 +122,6 @@ def test_a_commit_between_two_questions_is_told_with_the_next(store: Store, engi
     revision = feed._tell(between, revision)  # finds nothing, and then looks how far the counter is
     feed._tell(connection, revision)
     connection.close()
+    store.close()
 
     assert len(told.ids) == 1
