@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from taskapi import create_app
 from taskapi.database import connections, schema
 from taskapi.database.store import Store
+from taskapi.progress import Progress, Task
 from taskapi.state import state_of
 
 # A shell's background jobs ignore it, and so would every process that is started from one.
@@ -122,6 +123,19 @@ def store(engine: sa.Engine) -> Iterator[Store]:
     store = Store(engine)
     yield store
     store.close()
+
+
+@pytest.fixture
+def progress(database_url: str) -> Progress:
+    """The workers' helper."""
+    return Progress(database_url)
+
+
+@pytest.fixture
+def task(progress: Progress) -> Iterator[Task]:
+    """A running task, on both databases."""
+    with progress.task(user_id=1) as task:
+        yield task
 
 
 @contextlib.contextmanager

@@ -95,6 +95,15 @@ def writes(progress: Progress) -> Iterator[list[None]]:
     sa.event.remove(engine, "commit", note)
 
 
+def grants(schema: str, role: str) -> list[str]:
+    """What a role needs on PostgreSQL, as the README says."""
+    return [
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON user_tasks TO {role}",
+        f"GRANT USAGE ON SEQUENCE user_tasks_id_seq TO {role}",
+    ]
+
+
 class Proxy:
     """A way to PostgreSQL that can be cut."""
 
@@ -125,16 +134,21 @@ class Proxy:
                 client, _address = listener.accept()
                 server = socket.create_connection(self._target)
                 self._open += [client, server]
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+                join(client, server)
 
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
+
+def join(client: socket.socket, server: socket.socket) -> None:
+    """Pass on what each of two connections says to the other."""
+    for one, other in ((client, server), (server, client)):
+        threading.Thread(target=_copy, args=(one, other), daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
 
 
 class Event(NamedTuple):
@@ -435,14 +449,4 @@ def forward(host: str, port: int, target: str, target_port: int) -> None:
     with socket.create_server((host, port)) as listener:
         while True:
             client, _address = listener.accept()
-            server = socket.create_connection((target, target_port))
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=_copy, args=(one, other), daemon=True).start()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+            join(client, socket.create_connection((target, target_port)))

@@ -97,7 +97,7 @@ MAY_IMPORT = {
     "stream.sockets": {"servers", "stream.sse", "stream.streams"},
     "stream.sse": set(),
     "stream.streams": {"stream.sse"},
-    "stream.topics": {"database.models", "forecast", "stream.sse", "stream.streams"},
+    "stream.topics": {"database.models", "forecast", "stream.frames", "stream.sse", "stream.streams"},
 }  # fmt: skip
 # Rooms of several modules that may import one another, and of the rest only this.
 ROOMS_MAY_IMPORT = {

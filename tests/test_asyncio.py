@@ -32,11 +32,6 @@ README = (ROOT / "README.md").read_text()
 Slow = Callable[[Callable[[], Any]], list[str]]
 
 
-@pytest.fixture
-def progress(database_url: str) -> Progress:
-    return Progress(database_url)
-
-
 async def numbers(n: int) -> AsyncIterator[int]:
     for number in range(n):
         await asyncio.sleep(0)

@@ -29,11 +29,6 @@ REQUESTED = "2026-11-24T10:00:00.000Z"
 
 
 @pytest.fixture
-def progress(database_url: str) -> Progress:
-    return Progress(database_url)
-
-
-@pytest.fixture
 def cancel(store: Store) -> Callable[[str], bool]:
     """Ask for a task's end, as the route does."""
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from conftest import open_engine
-from harness import KEY, ROOT, insert, row
+from harness import KEY, ROOT, grants, insert, row
 from hosts.paths import Host
 from sqlalchemy.engine import make_url
 
@@ -394,9 +394,7 @@ def role_without_tables(engine: sa.Engine, url: str) -> Iterator[str]:
         name = connection.scalar(sa.text("SELECT current_schema()"))
         for statement in (
             f"CREATE ROLE {role} LOGIN PASSWORD 'secret'",
-            f"GRANT USAGE ON SCHEMA {name} TO {role}",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON user_tasks TO {role}",
-            f"GRANT USAGE ON SEQUENCE user_tasks_id_seq TO {role}",
+            *grants(name, role),
         ):
             connection.exec_driver_sql(statement)
     yield make_url(url).set(username=role, password="secret").render_as_string(hide_password=False)

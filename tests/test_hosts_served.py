@@ -114,10 +114,7 @@ def test_a_sign_in_is_all_that_a_bar_in_a_page_of_the_host_needs(
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
     visit = open_tab(start(board).server)
-    insert(engine, "a", ADA, status="running", progress=5)
-    sign_in(visit, ADA)
-    visit.page.goto(f"{visit.origin}/?task=a")
-    wait_for_bar(visit, 5)
+    see_own_bar(visit, engine)
 
     update(engine, "a", progress=60)
     wait_for_bar(visit, 60)
@@ -136,10 +133,7 @@ def test_a_wall_that_sends_our_requests_to_its_login_page_reads_as_a_sign_in_tha
     start: Start, engine: sa.Engine, open_tab: Callable[[Server], Visit]
 ) -> None:
     visit = open_tab(start(board, HOST_WALL="1").server)
-    insert(engine, "a", ADA, status="running", progress=5)
-    sign_in(visit, ADA)
-    visit.page.goto(f"{visit.origin}/?task=a")
-    wait_for_bar(visit, 5)
+    see_own_bar(visit, engine)
 
     visit.page.context.clear_cookies()
     visit.page.evaluate("dispatchEvent(new Event('online'))")
@@ -208,6 +202,14 @@ def sign_in(visit: Visit, user: int) -> None:
     visit.page.get_by_label("User").fill(str(user))
     visit.page.get_by_role("button").click()
     visit.page.get_by_role("heading", name="Board").wait_for()
+
+
+def see_own_bar(visit: Visit, engine: sa.Engine) -> None:
+    """Sign in as Ada, whose task "a" is at 5 percent, and see its bar."""
+    insert(engine, "a", ADA, status="running", progress=5)
+    sign_in(visit, ADA)
+    visit.page.goto(f"{visit.origin}/?task=a")
+    wait_for_bar(visit, 5)
 
 
 def wait_for_bar(visit: Visit, value: int) -> None:

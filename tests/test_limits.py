@@ -22,11 +22,6 @@ PAST = "2020-01-01 00:00:00+00:00"
 LIMITS = Limits(lease=60, start_within=86_400, cancel_within=30)
 
 
-@pytest.fixture
-def progress(database_url: str) -> Progress:
-    return Progress(database_url)
-
-
 def ago(seconds: float) -> str:
     return (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 

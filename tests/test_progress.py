@@ -41,11 +41,6 @@ from taskapi.progress import (
 from taskapi.progress.ledger import Ledger
 
 
-@pytest.fixture
-def progress(database_url: str) -> Progress:
-    return Progress(database_url)
-
-
 def on(name: str) -> pytest.MarkDecorator:
     """Mark a test of what only one of the databases has."""
     return pytest.mark.parametrize("database_url", [name], indirect=True)

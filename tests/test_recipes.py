@@ -243,6 +243,14 @@ def check_begun_anew(engine: sa.Engine, shown: list[dict[str, Any]], count: int)
     assert counts[again:] == sorted(counts[again:])
 
 
+def reach(stream: EventStream, stage: str) -> dict[str, Any]:
+    """Wait until an open stream of all my tasks shows one at this stage; its snapshot."""
+    snapshot: dict[str, Any] = {}
+    while snapshot.get("stage") != stage:
+        snapshot = stream.next().json
+    return snapshot
+
+
 def watch_until_it_counts(stream: EventStream) -> list[dict[str, Any]]:
     """What an open stream of all my tasks shows, until one has counted something."""
     shown: list[dict[str, Any]] = []
@@ -463,8 +471,7 @@ def test_a_shell_script_that_is_stopped_leaves_its_task_failed(
     stream = server.stream("/api/tasks/users/me/events", USER)
 
     worker = run(f"exec {script} nginx.conf endless")
-    while stream.next().json["stage"] != "endless":
-        pass
+    reach(stream, "endless")
     os.killpg(worker.pid, signal.SIGTERM)
     ended = watch(stream)[-1]
 
@@ -478,8 +485,7 @@ def test_a_shell_script_leaves_a_task_alone_that_somebody_else_has_ended(
     stream = server.stream("/api/tasks/users/me/events", USER)
 
     worker = run(f"exec {script} slow")
-    while (snapshot := stream.next().json)["stage"] != "slow":
-        pass
+    snapshot = reach(stream, "slow")
     update(engine, snapshot["task_id"], status="timeout")
     (folder / "slow").write_text("at last")
     output_of(worker)
@@ -495,8 +501,7 @@ def test_a_shell_script_stops_when_its_task_is_cancelled(
     stream = server.stream("/api/tasks/users/me/events", USER)
 
     worker = run(f"exec {script} slow nginx.conf plain.html")
-    while (snapshot := stream.next().json)["stage"] != "slow":
-        pass
+    snapshot = reach(stream, "slow")
     assert server.request("POST", f"/api/tasks/{snapshot['task_id']}/cancel", USER).status == 202
     (folder / "slow").write_text("at last")
     printed = output_of(worker)

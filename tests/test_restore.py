@@ -22,6 +22,7 @@ from harness import (
     Follower,
     Server,
     delete,
+    grants,
     insert,
     make_token,
     migrate,
@@ -477,9 +478,7 @@ def test_a_writer_needs_to_be_granted_nothing_but_the_table(engine: sa.Engine) -
         schema = connection.scalar(sa.text("SELECT current_schema()"))
         for statement in (
             f"CREATE ROLE {role}",
-            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON user_tasks TO {role}",
-            f"GRANT USAGE ON SEQUENCE user_tasks_id_seq TO {role}",
+            *grants(schema, role),
             f"SET LOCAL ROLE {role}",
             "INSERT INTO user_tasks (task_id, user_id) VALUES ('b', 1)",
             "UPDATE user_tasks SET progress = 5",

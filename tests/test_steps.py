@@ -24,18 +24,6 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
-def progress(database_url: str) -> Progress:
-    return Progress(database_url)
-
-
-@pytest.fixture
-def task(progress: Progress) -> Iterator[Task]:
-    """A running task, on both databases."""
-    with progress.task(user_id=1) as task:
-        yield task
-
-
-@pytest.fixture
 def shows(engine: sa.Engine) -> Callable[..., None]:
     """Wait until the row of a task says so."""
 

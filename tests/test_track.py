@@ -37,18 +37,6 @@ KINDS: dict[str, Callable[[int], Iterable[Any]]] = {
 LENGTHS = (0, 1, 2, GATE_ITEMS - 1, GATE_ITEMS, GATE_ITEMS + 1, 2 * GATE_ITEMS, 2 * GATE_ITEMS + 1)
 
 
-@pytest.fixture
-def progress(database_url: str) -> Progress:
-    return Progress(database_url)
-
-
-@pytest.fixture
-def task(progress: Progress) -> Iterator[Task]:
-    """A running task, on both databases."""
-    with progress.task(user_id=1) as task:
-        yield task
-
-
 def counted(engine: sa.Engine, task: Task) -> tuple[int, int | None]:
     """What the row says: (completed_items, total_items)."""
     fields = row(engine, task.task_id)

@@ -19,10 +19,11 @@ from .tickets import has_bearer
 EXTENSION = "csrf"  # Flask-WTF's
 
 
-def look_after(app: Flask, view: Callable[..., Any]) -> None:
-    """Let a view `refuse` by itself, in place of the application's protection, which asks everybody for proof."""
+def exempt(app: Flask, *views: Callable[..., Any]) -> None:
+    """Keep the application's protection, which asks everybody for proof, from views that harm nobody, or `refuse`."""
     if (protection := app.extensions.get(EXTENSION)) is not None:
-        protection.exempt(view)
+        for view in views:
+            protection.exempt(view)
 
 
 def refuse() -> None:

@@ -17,12 +17,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError
 
 from ..config import instance_path, load
-from ..database.models import TaskStatus
+from ..database.models import WAITING, TaskStatus
 from ..database.store import Attempt, Store
 from . import context, values, writer
 from .aio import AsyncBlock, AsyncRun, in_thread
 from .context import current_task
-from .errors import DatabaseUnavailable, ProgressError, TaskCancelled, TaskClosed, TaskNotFound, TaskNotStarted
+from .errors import DatabaseUnavailable, ProgressError, TaskCancelled, TaskClosed, TaskNotFound, TaskNotStarted, ended
 from .ledger import Ledger
 from .processes import writer_for
 from .rows import new_row
@@ -205,14 +205,13 @@ def _join(store: Store, task_id: str) -> Ledger:
     attempt = _attempt(store, task_id)
     if attempt.status.is_final:
         raise _closed(attempt)
-    if attempt.status in values.WAITING:
+    if attempt.status in WAITING:
         raise TaskNotStarted(task_id)
     return Ledger(attempt)
 
 
 def _closed(attempt: Attempt) -> TaskClosed:
-    was_cancelled = attempt.is_to_be_cancelled and attempt.status is TaskStatus.FAILED
-    return (TaskCancelled if was_cancelled else TaskClosed)(attempt.task_id, attempt.status, attempt.result_message)
+    return ended(attempt.task_id, attempt.status, attempt.result_message, cancelled=attempt.is_to_be_cancelled)
 
 
 def _attempt(store: Store, task_id: str) -> Attempt:

@@ -60,5 +60,11 @@ class TaskCancelled(TaskClosed):
         return f"Task {self.task_id} was cancelled."
 
 
+def ended(task_id: str, status: TaskStatus | None, message: str | None, *, cancelled: bool) -> TaskClosed:
+    """What a worker is told of a task that has ended; `cancelled`: somebody had asked for it."""
+    kind = TaskCancelled if cancelled and status is TaskStatus.FAILED else TaskClosed
+    return kind(task_id, status, message)
+
+
 class DatabaseUnavailable(ProgressError):
     """The database did not answer for as long as it is waited for; the cause is chained."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..database.models import TaskStatus
 from ..database.store import NO_TOTAL, Attempt, Position, Report
-from .errors import TaskCancelled, TaskClosed
+from .errors import TaskCancelled, TaskClosed, ended
 from .loops import InnerLoop, Loop
 from .parts import Part
 
@@ -377,8 +377,7 @@ class Ledger:
 
     def close(self, status: TaskStatus | None, message: str | None = None) -> None:
         """Note that the row is final, or gone: nothing more is written, and loops end before their next item."""
-        was_cancelled = self.is_cancelled and status is TaskStatus.FAILED
-        self.closed = (TaskCancelled if was_cancelled else TaskClosed)(self.task_id, status, message)
+        self.closed = ended(self.task_id, status, message, cancelled=self.is_cancelled)
         self.watched = self.held = False
         self._stop()
 

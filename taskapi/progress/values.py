@@ -6,13 +6,11 @@ import re
 from numbers import Integral, Real
 from typing import Any
 
-from ..database.models import BIGINT_MAX, TASK_ID_LENGTH, TaskStatus
+from ..database.models import BIGINT_MAX, TASK_ID_LENGTH, WAITING, TaskStatus
 
 # No database stores these: PostgreSQL refuses NUL, and half of a surrogate pair has no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 LONGEST_SECONDS = 1e9
-# What a task may be created as: it waits to be started.
-WAITING = (TaskStatus.PENDING, TaskStatus.QUEUED)
 # Below it, and above its inverse, sums of weights would lose some.
 SMALLEST_WEIGHT = 1e-9
 
@@ -89,7 +87,7 @@ def task_id(name: str, value: Any) -> str:
 
 
 def first_status(name: str, value: Any) -> TaskStatus:
-    """What a task may be created as. Raises `ValueError`."""
-    if value not in WAITING:
+    """What a task may be created as: it waits to be started. Raises `ValueError`."""
+    if value not in list(WAITING):  # by equality: it may be anything
         raise ValueError(f"{name} must be 'pending' or 'queued', not {value!r}")
     return TaskStatus(value)

@@ -121,8 +121,7 @@ class Hub:
             self._join(topic, stream)
             is_newer = task.revision > topic.newest.revision
             if is_newer:
-                topic.newest, topic.has_stragglers = task, False
-                self._deliver(topic, task, ending(task))
+                self._deliver(topic, task, topic.frame(task))
             else:
                 topic.has_stragglers = topic.has_stragglers or task.revision != topic.newest.revision
                 self._give(topic, [stream], task, ending(task))
@@ -251,8 +250,7 @@ class Hub:
         if topic is not None and self._keeps(topic, task):
             in_order = task.revision >= topic.newest.revision
             if task.revision > topic.newest.revision or (in_order and topic.has_stragglers):
-                topic.newest, topic.has_stragglers = task, False
-                deliveries.append((topic, task, ending(task)))
+                deliveries.append((topic, task, topic.frame(task)))
         if user is not None and (known := user.known(task.id)) != task.revision:
             in_order = in_order and known < task.revision
             if known < task.revision and not (known == -1 and user.is_history(task)):

@@ -7,6 +7,7 @@ from typing import Any
 from ..database.models import Snapshot
 from ..forecast import Forecast
 from . import sse
+from .frames import ending
 from .sse import Frame
 from .streams import Topic
 
@@ -28,6 +29,11 @@ class TaskTopic(Topic):
         self.forecast: Forecast | None = None
         # A stream was let in with another snapshot than the newest: whichever is right, it is to be read again.
         self.has_stragglers = False
+
+    def frame(self, task: Snapshot) -> Frame:
+        """Note a snapshot as the newest, and make its frame."""
+        self.newest, self.has_stragglers = task, False
+        return ending(task)
 
 
 class UserTopic(Topic):
