@@ -28,6 +28,7 @@ from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
 from .maintenance import limits_of
+from .overview import Overview
 from .progress.rows import new_row
 from .routes import allow_origins, beginner, blueprint
 from .state import KEY, LazyState, State, current
@@ -120,7 +121,7 @@ class TaskAPI:
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         # A ticket is told to nobody but who asks for it; to cancel, the view looks for proof itself.
-        forgery.exempt(app, events.task_ticket, events.my_ticket, cancellations.cancel)
+        forgery.exempt(app, events.task_ticket, events.my_ticket, cancellations.cancel, cancellations.cancel_many)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, self.rules, settings["ADMIN_CLAIM"])
         engine = self._engine(app, settings)
@@ -161,7 +162,8 @@ def make_state(
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     background = Background(store, broadcaster, limits_of(settings), owns_schema=owns_schema)
-    return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
+    counts, overview = Counts(store), Overview(store)
+    return State(settings, store, counts, outlook, overview, broadcaster, background, identify, rules, ticket_key)
 
 
 def task_progress(task_id: str, label: str = "", *, cancel: bool = False, notify: bool = False) -> Markup:

@@ -81,6 +81,46 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    tasks_named=f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = ANY(:task_ids)""",
+    active_kinds="""
+        SELECT kind,
+            count(*) FILTER (WHERE status IN ('pending', 'queued')),
+            min(created_at) FILTER (WHERE status IN ('pending', 'queued')),
+            count(*) FILTER (WHERE status IN ('starting', 'running')),
+            count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind""",
+    # Without a kind, an index has the order only where the order names it.
+    last_of_kinds="""
+        SELECT kinds.kind, task.* FROM unnest(CAST(:kinds AS text[])) AS kinds (kind) CROSS JOIN LATERAL (
+            SELECT status, result_message IS NOT DISTINCT FROM 'Cancelled.',
+                extract(epoch FROM started_at - created_at)::double precision,
+                extract(epoch FROM ended_at - started_at)::double precision
+            FROM user_tasks
+            WHERE kind = kinds.kind AND status IN ('completed', 'failed', 'timeout')
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS task
+        UNION ALL (
+            SELECT NULL, status, result_message IS NOT DISTINCT FROM 'Cancelled.',
+                extract(epoch FROM started_at - created_at)::double precision,
+                extract(epoch FROM ended_at - started_at)::double precision
+            FROM user_tasks
+            WHERE kind IS NULL AND status IN ('completed', 'failed', 'timeout')
+            ORDER BY kind DESC, ended_at DESC LIMIT :most
+        )""",
+    failure_count="""
+        SELECT count(*) FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS DISTINCT FROM 'Cancelled.'
+            AND ended_at >= statement_timestamp() - make_interval(hours => CAST(:hours AS integer))""",
+    failures="""
+        SELECT task_id, kind, left(result_message, :length),
+            CASE WHEN result_message IS NULL THEN right(error_details, :length) END, ended_at
+        FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS DISTINCT FROM 'Cancelled.'
+            AND ended_at >= statement_timestamp() - make_interval(hours => CAST(:hours AS integer))
+        ORDER BY ended_at DESC LIMIT :most""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM unnest(CAST(:ids AS bigint[]), CAST(:revisions AS bigint[])) AS known (known_id, known_revision)

@@ -92,6 +92,38 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    tasks_named=f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))""",
+    active_kinds="""
+        SELECT kind,
+            count(*) FILTER (WHERE status IN ('pending', 'queued')),
+            min(created_at) FILTER (WHERE status IN ('pending', 'queued')),
+            count(*) FILTER (WHERE status IN ('starting', 'running')),
+            count(*) FILTER (
+                WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now'))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind""",
+    last_of_kinds="""
+        SELECT kind, status, result_message IS 'Cancelled.',
+            86400 * (julianday(started_at) - julianday(created_at)),
+            86400 * (julianday(ended_at) - julianday(started_at))
+        FROM json_each(:kinds) AS kinds CROSS JOIN user_tasks
+        WHERE user_tasks.id IN (
+            SELECT id FROM user_tasks
+            WHERE kind IS kinds.value AND status IN ('completed', 'failed', 'timeout')
+            ORDER BY ended_at DESC LIMIT :most)""",
+    failure_count="""
+        SELECT count(*) FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS NOT 'Cancelled.'
+            AND ended_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:hours || ' hours')""",
+    failures="""
+        SELECT task_id, kind, substr(result_message, 1, :length),
+            CASE WHEN result_message IS NULL THEN substr(error_details, -:length) END, ended_at
+        FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS NOT 'Cancelled.'
+            AND ended_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:hours || ' hours')
+        ORDER BY ended_at DESC LIMIT :most""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))

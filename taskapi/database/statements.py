@@ -22,6 +22,8 @@ class Statements:
     task: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = :task_id"""
 
+    tasks_named: str
+
     # Lists: a filter that is not wanted is NULL, or all seven statuses.
 
     tasks_of: str
@@ -57,6 +59,17 @@ class Statements:
 
     # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
     active_counts: str
+
+    # What an administrator sees first: what is there of each kind, how the last of each went, and what failed. What
+    # was cancelled has not failed. `kinds` are those of `kinds_ended`, and NULL.
+
+    active_kinds: str
+
+    last_of_kinds: str
+
+    failure_count: str
+
+    failures: str
 
     latest_of_learning_path: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks

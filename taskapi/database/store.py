@@ -69,6 +69,36 @@ class Summary(NamedTuple):
     stalled: int
 
 
+class KindNow(NamedTuple):
+    """How many tasks of a kind wait and run, since when the first waits, and how many of those that run are stalled."""
+
+    kind: str | None
+    waiting: int
+    oldest_waiting_at: Any  # a moment as the driver gives it, in UTC
+    running: int
+    stalled: int
+
+
+class Ended(NamedTuple):
+    """A task of a kind that has ended, and for how many seconds it waited and ran, as far as that is known."""
+
+    kind: str | None
+    status: TaskStatus
+    is_cancelled: bool
+    waited: float | None
+    ran: float | None
+
+
+class Failure(NamedTuple):
+    """A task that has failed; `details` is the end of its traceback, where nobody gave it a message."""
+
+    task_id: str
+    kind: str | None
+    message: str | None
+    details: str | None
+    ended_at: Any  # a moment as the driver gives it, in UTC
+
+
 class Standing(NamedTuple):
     """How far a task is: `share` from 0 to 1; `started_at` and `now` by the database's clock, seconds since 1970."""
 
@@ -173,6 +203,10 @@ class Store:
         """The task with this `task_id`."""
         return self._first(self._sql.task, task_id=task_id)
 
+    def tasks_named(self, task_ids: Iterable[str]) -> list[Snapshot]:
+        """The tasks with these ids, in no order; one that is not there is missing."""
+        return self._snapshots(self._sql.tasks_named, task_ids=self._list(task_ids))
+
     def tasks_of(self, user_id: int, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of the user's tasks, newest first."""
         return self._page(self._sql.tasks_of, filters, user_id=user_id, skip=skip, limit=limit)
@@ -194,6 +228,23 @@ class Store:
         counts = dict.fromkeys(map(str, TaskStatus), 0) | ended | {status: count for status, count, _, _ in rows}
         waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
         return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
+
+    def active_kinds(self) -> list[KindNow]:
+        """What there is of each kind that has tasks which are not final."""
+        return [KindNow(*row) for row in self._rows(self._sql.active_kinds)]
+
+    def last_of_kinds(self, most: int) -> list[Ended]:
+        """Of each kind, of `KINDS_AT_MOST` at most, the last so many tasks that have ended, kind by kind."""
+        kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
+        return [Ended(*row) for row in self._rows(self._sql.last_of_kinds, kinds=self._list([*kinds, None]), most=most)]
+
+    def failure_count(self, hours: int) -> int:
+        """How many tasks have failed within the last hours. What was cancelled has not."""
+        return int(self._rows(self._sql.failure_count, hours=hours)[0][0])
+
+    def failures(self, hours: int, most: int, length: int) -> list[Failure]:
+        """The last so many of them, newest first, and so many characters of what was said of each."""
+        return [Failure(*row) for row in self._rows(self._sql.failures, hours=hours, most=most, length=length)]
 
     def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
         """The newest task of a learning path, whoever owns it."""
@@ -316,9 +367,21 @@ class Store:
 
     def cancel(self, task: Snapshot) -> bool:
         """End a task that waits, or ask for the end of one that was started; whether that was news."""
+        return bool(self.cancel_all([task]))
+
+    def cancel_all(self, tasks: Iterable[Snapshot]) -> list[Snapshot]:
+        """The same for several, in one transaction; those of which it was news."""
+        in_order = sorted(tasks, key=lambda task: task.id)  # in which everybody locks rows
+        if not in_order:  # SQLite's one write lock is taken only for a reason
+            return []
         with self.engine.begin() as connection:
-            parameters = {"id": task.id, "task_id": task.task_id, "user_id": task.user_id}
-            return bool(connection.execute(_text(self._sql.cancel), parameters).rowcount)
+            return [
+                task
+                for task in in_order
+                if connection.execute(
+                    _text(self._sql.cancel), {"id": task.id, "task_id": task.task_id, "user_id": task.user_id}
+                ).rowcount
+            ]
 
     # What keeps the table true and small.
 
