@@ -391,3 +391,19 @@ def test_those_who_follow_see_it(server: Server, client: FlaskClient, engine: sa
 
     assert [event.name for event in first.rest()] == ["message", "done"]
     assert [second.next().name, second.next().name] == ["message", "cancelling"]
+
+
+# How a page learns who may look.
+
+
+def test_only_administrators_are_told_of_everybodys_tasks(client: FlaskClient, engine: sa.Engine) -> None:
+    for number in range(3):
+        insert(engine, f"t{number}")
+
+    def told(**claims: Any) -> str:
+        answer = client.get("/api/tasks/users/me?limit=2", headers=bearer(1, **claims))
+        return ", ".join(answer.headers.getlist("Link"))
+
+    assert '</api/tasks>; rel="collection"' in told(is_admin=True)
+    assert 'rel="next"' in told(is_admin=True)
+    assert "collection" not in told()

@@ -36,7 +36,10 @@ def my_tasks() -> Response:
     """A page of the caller's tasks, newest first."""
     identity, store = current_identity(), current().store
     filters = _filters(identity)
-    return _page(lambda skip, limit: store.tasks_of(identity.user_id, skip, limit, filters), identity)
+    response = _page(lambda skip, limit: store.tasks_of(identity.user_id, skip, limit, filters), identity)
+    if identity.is_admin:  # who may see the whole of which this is a part (RFC 6573); nobody else is told of it
+        response.headers.add("Link", f'<{url_for("taskapi.lists.all_tasks")}>; rel="collection"')
+    return response
 
 
 @bp.get("")
