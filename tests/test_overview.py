@@ -177,7 +177,11 @@ def test_how_far_back_is_the_callers_to_say(client: FlaskClient, engine: sa.Engi
 
 def test_each_kind_says_what_is_there_and_how_long_it_takes(client: FlaskClient, engine: sa.Engine) -> None:
     for number in range(1, 11):
-        moments: dict[str, Any] = {"created_at": BEGIN, "started_at": BEGIN + number * SECOND, "ended_at": BEGIN + 11 * number * SECOND}
+        moments: dict[str, Any] = {
+            "created_at": BEGIN,
+            "started_at": BEGIN + number * SECOND,
+            "ended_at": BEGIN + 11 * number * SECOND,
+        }
         insert(engine, f"t{number}", kind="deck", status="completed", **{k: v.isoformat() for k, v in moments.items()})
     insert(engine, "broken", kind="deck", status="failed", created_at=moment(50), ended_at=moment(40))
     insert(engine, "cancelled", kind="deck", status="failed", result_message=CANCELLED)
@@ -407,3 +411,56 @@ def test_only_administrators_are_told_of_everybodys_tasks(client: FlaskClient, e
     assert '</api/tasks>; rel="collection"' in told(is_admin=True)
     assert 'rel="next"' in told(is_admin=True)
     assert "collection" not in told()
+
+
+# What it costs.
+
+MANY = 30_000
+NO_FILTER = {"kind": None, "path": None, "text": None, "hides": False, "skip": 0, "limit": 51, "depth": 51}
+ACTIVE = ["pending", "queued", "starting", "running"]
+
+
+def insert_many(engine: sa.Engine) -> None:
+    """Thirty days of tasks: of twenty kinds, one in twenty failed, a hundredth are going on."""
+    rows = []
+    for number in range(MANY):
+        ended = BEGIN + number * 86 * SECOND
+        status = "queued" if number % 100 == 0 else "failed" if number % 20 == 1 else "completed"
+        rows.append({"task": f"t{number}", "user": number % 500, "kind": f"kind {number % 20}", "status": status,
+                     "created": (ended - 60 * SECOND).isoformat(), "ended": ended.isoformat()})  # fmt: skip
+    moment = "text" if engine.dialect.name == "sqlite" else "timestamptz"
+    statement = f"""
+        INSERT INTO user_tasks (task_id, user_id, kind, status, created_at, ended_at)
+        VALUES (:task, :user, :kind, :status, CAST(:created AS {moment}), CAST(:ended AS {moment}))"""
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), rows)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("ANALYZE user_tasks"))
+
+
+@pytest.mark.slow
+def test_however_many_tasks_there_are_an_index_answers_each_question(store: Store, engine: sa.Engine) -> None:
+    insert_many(engine)
+    hours = int((dt.datetime.now(dt.UTC) - BEGIN).total_seconds() / 3600) - 700  # of the last of thirty days
+
+    def plan(name: str, **parameters: Any) -> str:
+        lists = {key: store.dialect.list_parameter(value) for key, value in parameters.items() if type(value) is list}
+        explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+        rows = store.reader.rows(explain + getattr(store.dialect.statements, name), parameters | lists)
+        found = "\n".join(str(row[-1]) for row in rows)
+        assert "Seq Scan" not in found
+        assert not re.search("SCAN user_tasks$", found, re.MULTILINE)
+        return found
+
+    for parameters in ({}, {"kind": "kind 3"}, {"text": "x"}):
+        everybodys = plan("tasks", statuses=[*ACTIVE, "completed", "failed", "timeout"], **{**NO_FILTER, **parameters})
+        failed = plan("tasks_failed", statuses=["failed", "timeout"], **{**NO_FILTER, **parameters})
+        assert "ix_user_tasks_created" in everybodys
+        assert "ix_user_tasks_unsuccessful" in failed
+        assert not re.search("Sort|TEMP B-TREE", everybodys)
+    assert "ix_user_tasks_active" in plan("tasks_active", statuses=ACTIVE, **NO_FILTER)
+    assert "ix_user_tasks_active" in plan("active_kinds")
+    assert "ix_user_tasks_ended" in plan("kinds_ended", most=200)
+    assert "ix_user_tasks_ended" in plan("last_of_kinds", kinds=["kind 3", None], most=100)
+    assert "ix_user_tasks_failed" in plan("failures", hours=hours, most=20, length=9)
+    assert "ix_user_tasks_failed" in plan("failure_count", hours=hours)

@@ -31,9 +31,21 @@ TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
 # What libpq says before the reason.
 CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
 
+# Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index is
+# made for find it.
+EVERYBODYS = f"""
+        SELECT {SNAPSHOT} FROM (
+            SELECT * FROM user_tasks
+            WHERE status = ANY(:statuses)
+                AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+            ORDER BY created_at DESC, id DESC LIMIT :depth
+        ) AS task
+        WHERE CAST(:text AS text) IS NULL
+            OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
+
 STATEMENTS = Statements(
-    # Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index
-    # is made for find it.
     tasks_of=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE user_id = :user_id AND status = ANY(:statuses)
@@ -42,43 +54,9 @@ STATEMENTS = Statements(
             AND (CAST(:text AS text) IS NULL
                 OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE status = ANY(:statuses)
-            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
-            AND (CAST(:text AS text) IS NULL
-                OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks_lately=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE id IN (
-            SELECT id FROM (
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('pending', 'queued', 'starting', 'running') AND status = ANY(:statuses)
-                    AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
-                    AND kind = ANY(:kinds) AND ended_at >= :since
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
-                    AND kind IS NULL AND ended_at >= :since AND CAST(:kind AS text) IS NULL
-            ) AS lately
-            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
-        )
-        ORDER BY created_at DESC, id DESC""",
-    newest="""
-        SELECT count(*), min(created_at) - interval '1 hour' FROM (
-            SELECT created_at FROM user_tasks WHERE status = ANY(:statuses) ORDER BY id DESC LIMIT :most
-        ) AS newest""",
-    newest_of_kind="""
-        SELECT count(*), min(created_at) - interval '1 hour' FROM (
-            SELECT created_at FROM user_tasks
-            WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses) AND kind = :kind
-            ORDER BY ended_at DESC LIMIT :most
-        ) AS newest""",
+    tasks=EVERYBODYS,
+    tasks_active=EVERYBODYS,
+    tasks_failed=EVERYBODYS,
     active_counts="""
         SELECT status, count(*), min(created_at),
             count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())

@@ -36,6 +36,30 @@ CHANGED_SINCE = """
     SELECT id, user_id, revision FROM user_tasks_deleted WHERE revision > :revision
     ORDER BY revision"""
 
+# Since when the newest `depth` were created that other filters let through: everything, where no text is looked for.
+EVERYBODYS = f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status IN (SELECT value FROM json_each(:statuses))
+            AND (:kind IS NULL OR kind = :kind)
+            AND (:path IS NULL OR learning_path_id = :path)
+            AND created_at >= coalesce(CASE WHEN :text IS NOT NULL THEN (
+                SELECT created_at FROM user_tasks
+                WHERE status IN (SELECT value FROM json_each(:statuses))
+                    AND (:kind IS NULL OR kind = :kind)
+                    AND (:path IS NULL OR learning_path_id = :path)
+                ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET :depth
+            ) END, '')
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
+
+
+def _by(index: str, statuses: str) -> str:
+    """The same of tasks for which there is an index: only statuses that stand in a statement let SQLite use it."""
+    return EVERYBODYS.replace("FROM user_tasks", f"FROM user_tasks INDEXED BY {index}").replace(
+        "WHERE status", f"WHERE status IN {statuses} AND status"
+    )
+
+
 STATEMENTS = Statements(
     tasks_of=f"""
         SELECT {SNAPSHOT} FROM user_tasks
@@ -44,49 +68,9 @@ STATEMENTS = Statements(
             AND (:path IS NULL OR learning_path_id = :path)
             AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE status IN (SELECT value FROM json_each(:statuses))
-            AND (:kind IS NULL OR kind = :kind)
-            AND (:path IS NULL OR learning_path_id = :path)
-            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks_lately=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE id IN (
-            SELECT id FROM (
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('pending', 'queued', 'starting', 'running')
-                    AND status IN (SELECT value FROM json_each(:statuses))
-                    AND (:kind IS NULL OR kind = :kind)
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout')
-                    AND status IN (SELECT value FROM json_each(:statuses))
-                    AND kind IN (SELECT value FROM json_each(:kinds)) AND ended_at >= :since
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout')
-                    AND status IN (SELECT value FROM json_each(:statuses))
-                    AND kind IS NULL AND ended_at >= :since AND :kind IS NULL
-            ) AS lately
-            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
-        )
-        ORDER BY created_at DESC, id DESC""",
-    newest="""
-        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
-            SELECT created_at FROM user_tasks
-            WHERE status IN (SELECT value FROM json_each(:statuses))
-            ORDER BY id DESC LIMIT :most
-        ) AS newest""",
-    newest_of_kind="""
-        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
-            SELECT created_at FROM user_tasks
-            WHERE status IN ('completed', 'failed', 'timeout')
-                AND status IN (SELECT value FROM json_each(:statuses))
-                AND kind = :kind
-            ORDER BY ended_at DESC LIMIT :most
-        ) AS newest""",
+    tasks=EVERYBODYS,
+    tasks_active=_by("ix_user_tasks_active", "('pending', 'queued', 'starting', 'running')"),
+    tasks_failed=_by("ix_user_tasks_unsuccessful", "('failed', 'timeout')"),
     active_counts="""
         SELECT status, count(*), min(created_at),
             count(*) FILTER (

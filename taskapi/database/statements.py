@@ -41,17 +41,15 @@ class Statements:
 
     tasks_of: str
 
+    # Everybody's: within the newest `depth` that the other filters let through, a text is looked for; without a text
+    # these are the page and what comes before it. Those that have not ended, and those that failed, are found by
+    # indexes of their own: they may be a few among millions.
+
     tasks: str
 
-    # No index has everybody's tasks in this order, but whatever has ended was created before: no task of a page is
-    # older than the oldest of the newest as many by id, or by their end. So of those that have ended, only those are
-    # looked at that ended later than that (an hour is for clocks that differ), kind by kind, as they are indexed.
+    tasks_active: str
 
-    tasks_lately: str
-
-    newest: str
-
-    newest_of_kind: str
+    tasks_failed: str
 
     kinds_ended: str = """
         WITH RECURSIVE found (kind, number) AS (

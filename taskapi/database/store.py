@@ -22,9 +22,10 @@ MISSED_AT_MOST = 1000
 KEYS_AT_MOST = 5000
 PRUNE_BATCH = 500
 CLOSE_BATCH = 500
-# With more kinds than that, a list of everybody's tasks reads every row.
+# Of more kinds than that, those that come last by name are not told.
 KINDS_AT_MOST = 200
-FIRST_MOMENT, LAST_MOMENT = "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"
+# Among so many of everybody's tasks, the newest that other filters let through, a text is looked for.
+SEARCHED_AT_MOST = 10_000
 
 
 # Made once, since SQLAlchemy takes as long to read a statement's text as to run it.
@@ -218,10 +219,14 @@ class Store:
 
     def tasks(self, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of everybody's tasks, newest first."""
-        lately = self._lately(filters, min(skip + limit, BIGINT_MAX))
-        if lately is None:
-            return self._page(self._sql.tasks, filters, skip=skip, limit=limit)
-        return self._page(self._sql.tasks_lately, filters, skip=skip, limit=limit, **lately)
+        statuses, depth = frozenset(filters.statuses), min(skip + limit, BIGINT_MAX)
+        statement = self._sql.tasks
+        if FINAL.isdisjoint(statuses):
+            statement = self._sql.tasks_active
+        elif TaskStatus.COMPLETED not in statuses and statuses <= FINAL:
+            statement = self._sql.tasks_failed
+        depth = depth if filters.text is None else SEARCHED_AT_MOST
+        return self._page(statement, filters, skip=skip, limit=limit, depth=depth)
 
     def ended_counts(self) -> dict[str, int]:
         """How many tasks have ended in each way there is; every row is looked at."""
@@ -451,23 +456,6 @@ class Store:
         return self._snapshots(
             statement, statuses=self._list(statuses), kind=kind, path=path, text=text, hides=hides, **parameters
         )
-
-    def _lately(self, filters: Filters, most: int) -> dict[str, Any] | None:
-        """What narrows down the newest so many of everybody's tasks; None where an index finds them, or nothing."""
-        if filters.learning_path_id is not None or filters.text is not None:
-            return None
-        if FINAL.isdisjoint(filters.statuses):
-            return {"kinds": self._list([]), "since": LAST_MOMENT}
-        statuses, kinds = self._list(filters.statuses), [filters.kind]
-        if filters.kind is None:
-            kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
-            found = self._rows(self._sql.newest, statuses=statuses, most=most)
-        else:
-            found = self._rows(self._sql.newest_of_kind, statuses=statuses, kind=filters.kind, most=most)
-        if len(kinds) == KINDS_AT_MOST:
-            return None
-        count, since = found[0]
-        return {"kinds": self._list(kinds), "since": since if count == most else FIRST_MOMENT}
 
     def _first(self, statement: str, **parameters: Any) -> Snapshot | None:
         rows = self.reader.rows(statement, parameters)
