@@ -1,15 +1,11 @@
 /** The numbers that whoever is on call sees first. Each leads to its tasks. */
 
-import { duration } from "../../task-progress.js";
-import { format } from "../../texts.js";
 import { make, put } from "../dom.js";
-import { say, spoken } from "../texts.js";
+import { say } from "../texts.js";
 import { addressOf } from "./address.js";
+import { length, number } from "./words.js";
 
 /** @import { Kind, Failures } from "./overview.js" */
-
-/** @param {number} value */
-const number = (value) => format(Intl.NumberFormat, spoken()).format(value);
 
 /** @param {Kind[]} kinds @param {"waiting" | "running" | "stalled"} name */
 const sum = (kinds, name) => kinds.reduce((total, kind) => total + kind[name], 0);
@@ -47,11 +43,11 @@ export class Numbers {
     const first = longest(kinds);
     const since = first?.oldest_waiting_at;
     const isSilent = sum(kinds, "stalled") > 0;
-    this.node.ariaLabel = say("now");
+    this.node.ariaLabel = say("numbers");
     running.show(number(sum(kinds, "running")), "running", { status: "running" });
     waiting.show(number(sum(kinds, "waiting")), "waiting", { status: "waiting" });
     oldest.show(
-      since ? duration(Date.now() - Date.parse(since), spoken()) : "–",
+      since ? length((Date.now() - Date.parse(since)) / 1_000) : "–",
       "oldestWaiting",
       { status: "waiting", kind: first?.kind ?? "" },
       first?.kind ?? "",
