@@ -118,6 +118,14 @@ export function close() {
   put(problem, "");
   connected("");
   place.hidden = true;
+  setTimeout(() => isOpen || forget()); // where other tasks of it are asked for, it is open again by then
+}
+
+function forget() {
+  content.hidden = true;
+  list.clear();
+  kinds.show([]);
+  failures.show({ hours: 0, count: 0, sample: 0, reasons: [] });
 }
 
 content.hidden = true;
