@@ -64,7 +64,7 @@ def _trial(store: Store) -> Finding:
         return wrong(
             "triggers",
             "A change of a row does not change its revision: the table's triggers are missing or disabled.",
-            "A dump may have been restored without them: restore it whole, or ALTER TABLE user_tasks ENABLE TRIGGER ALL.",
+            "Restore them with the rest of the dump, or ALTER TABLE user_tasks ENABLE TRIGGER ALL.",
         )
     return well("writing", "A task can be written, and its triggers see it (rolled back).")
 

@@ -50,7 +50,9 @@ def findings(store: Store) -> Iterator[Finding]:
 
 def _feed(store: Store) -> Finding:
     if store.reader.rows("SELECT pg_is_in_recovery()", {}) == [(True,)]:
-        return wrong("feed", "This is a standby, where nobody can listen or write.", "Name the primary; see Deployment.")
+        return wrong(
+            "feed", "This is a standby, where nobody can listen or write.", "Name the primary; see Deployment."
+        )
     with contextlib.closing(store.dialect.open_reader(store.engine.url)) as connection:
         connection.execute(f"LISTEN {CHANNEL}")
         began = time.monotonic()

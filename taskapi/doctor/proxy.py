@@ -12,7 +12,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from .findings import Finding, note, well, wrong
 
-# A stream says something when it opens, and every 15 seconds.
+# A stream has a word for its client every 15 seconds at least, and its headers come at once.
 ANSWER_SECONDS = 20.0
 AT_ONCE_SECONDS = 2.0
 
@@ -65,7 +65,10 @@ def _served(url: str, token: str) -> Iterator[Finding]:
                     "Does the proxy pass the Authorization header on, and do all nodes have the same key?")  # fmt: skip
         return
     yield well("token", "The token is taken.")
-    yield _stream(_get(f"{url}/events", token, first=True))
+    try:
+        yield _stream(_get(f"{url}/events", token, first=True))
+    except TimeoutError:
+        yield _buffered(ANSWER_SECONDS)
 
 
 def _stream(answer: _Answer) -> Finding:
@@ -76,9 +79,16 @@ def _stream(answer: _Answer) -> Finding:
         return wrong("stream", f"A proxy compresses the stream ({encoding}), and so holds it back.",
                      "Do not compress text/event-stream.")  # fmt: skip
     if answer.seconds > AT_ONCE_SECONDS:
-        return wrong("stream", f"The first word of a stream took {answer.seconds:.0f} s: a proxy buffers it.",
-                     "Switch buffering off for it: `proxy_buffering off` in nginx.")  # fmt: skip
+        return _buffered(answer.seconds)
     return well("stream", f"A stream begins at once ({1000 * answer.seconds:.0f} ms).")
+
+
+def _buffered(seconds: float) -> Finding:
+    return wrong(
+        "stream",
+        f"Nothing of a stream had come after {seconds:.0f} s: a proxy buffers it.",
+        "Switch buffering off for it: `proxy_buffering off` in nginx, or let X-Accel-Buffering count.",
+    )
 
 
 def _secrets(url: str) -> Iterator[Finding]:
@@ -96,9 +106,9 @@ def _get(url: str, token: str | None = None, *, first: bool = False) -> _Answer:
         response = _open(Request(url, headers=headers), timeout=ANSWER_SECONDS)  # noqa: S310 - the scheme is checked
     except HTTPError as error:
         response = error
+    seconds = time.monotonic() - began
     with response:
-        body = response.read(1) if first else response.read()
-        return _Answer(response.status, response.headers, body, time.monotonic() - began)
+        return _Answer(response.status, response.headers, response.read(1) if first else response.read(), seconds)
 
 
 def _detail(answer: _Answer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.metadata import version
 
 from .. import config, extras
 from ..servers import KNOWN_GUNICORNS
@@ -31,14 +31,12 @@ def _server() -> Iterator[Finding]:
             "Where the server runs: pip install 'taskapi[server]'. On other servers few streams are open at a time.",
         )
         return
-    import gunicorn
-
-    version = gunicorn.__version__
-    if gunicorn.version_info[0] in KNOWN_GUNICORNS:
-        yield well("server", f"gunicorn {version} is one that streams were tried with.")
+    installed = version("gunicorn")
+    if int(installed.partition(".")[0]) in KNOWN_GUNICORNS:
+        yield well("server", f"gunicorn {installed} is one that streams were tried with.")
     else:
         known = f"{KNOWN_GUNICORNS[0]} to {KNOWN_GUNICORNS[-1]}"
-        yield note("server", f"gunicorn {version} was not tried: each stream costs a greenlet.", f"Use {known}.")
+        yield note("server", f"gunicorn {installed} was not tried: each stream costs a greenlet.", f"Use {known}.")
 
 
 def _keys(state: State) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ..database.store import Store
 from ..extras import is_installed
 from .findings import Finding, note, well, wrong
 
-# Whose locks and shared memory SQLite cannot trust (sqlite.org/wal.html, "WAL does not work over a network filesystem").
+# Whose locks and shared memory SQLite cannot trust (sqlite.org/wal.html).
 OF_A_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph", "lustre", "afs")
 # A reader that was forgotten keeps the write-ahead log from starting over.
 LONG_LOG_BYTES = 100_000_000
@@ -19,7 +18,8 @@ LONG_LOG_BYTES = 100_000_000
 
 def description(store: Store) -> str:
     """Which file, and by which SQLite."""
-    return f"SQLite {sqlite3.sqlite_version} reads and writes {store.engine.url.database}."
+    ((version,),) = store.reader.rows("SELECT sqlite_version()", {})
+    return f"SQLite {version} reads and writes {store.engine.url.database}."
 
 
 def findings(store: Store) -> Iterator[Finding]:
@@ -36,7 +36,9 @@ def findings(store: Store) -> Iterator[Finding]:
 def _place(path: Path) -> Finding:
     kind = _filesystem(path)
     if kind in OF_A_NETWORK:
-        return wrong("file", f"{path} is on a network filesystem ({kind}).", "Move it to a local disk, or use PostgreSQL.")
+        return wrong(
+            "file", f"{path} is on a network filesystem ({kind}).", "Move it to a local disk, or use PostgreSQL."
+        )
     return well("file", f"{path.parent} is a local filesystem ({kind}).")
 
 
@@ -52,4 +54,6 @@ def _log(path: Path, mode: str) -> Iterator[Finding]:
                     "PRAGMA journal_mode = WAL, once, while nobody uses the file.")  # fmt: skip
     with contextlib.suppress(OSError):
         if (size := path.with_name(f"{path.name}-wal").stat().st_size) > LONG_LOG_BYTES:
-            yield note("log", f"The write-ahead log has {size // 10**6} MB.", "Some process keeps a read transaction open.")
+            yield note(
+                "log", f"The write-ahead log has {size // 10**6} MB.", "Some process keeps a read transaction open."
+            )
