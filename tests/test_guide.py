@@ -285,15 +285,3 @@ def test_the_tests_of_the_application_pass(folder: Path) -> None:
 def test_every_block_is_a_file_a_change_or_a_command() -> None:
     assert [block.text for block in blocks() if not block.file and block.language != "sh"] == []
     assert len(blocks()) > 12
-
-
-@pytest.mark.parametrize("heading", sorted(set(re.findall(r"\]\(#([^)]+)\)", GUIDE.read_text()))))
-def test_every_heading_that_is_linked_exists(heading: str) -> None:
-    headings = re.findall(r"^#+ (.+)$", GUIDE.read_text(), re.MULTILINE)
-
-    assert heading in [each.lower().replace(" ", "-") for each in headings]
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(((?!http|#)[^)#]+)", GUIDE.read_text()))))
-def test_every_file_that_is_linked_exists(target: str) -> None:
-    assert (GUIDE.parent / target).exists()

@@ -1,4 +1,4 @@
-"""What the README says of the repository is so."""
+"""What the README and the pages of `taskapi/docs/` say of the repository is so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-PROMISES = README.partition("\n## What it promises\n")[2].partition("\n## ")[0]
+DOCS = ROOT / "taskapi" / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PROMISES = (DOCS / "promises.md").read_text()
 
 
 def promised_tests() -> list[tuple[str, str]]:
@@ -35,24 +36,42 @@ def test_every_promise_names_its_test() -> None:
     assert [row for row in rows if "`test_" not in row] == []
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "taskapi" / "docs").glob("*.md"))]
-LINKS = {(page, target) for page in PAGES for target in re.findall(r"\]\(((?!http|#)[^)#]+)", page.read_text())}
+def links() -> list[tuple[str, str]]:
+    """Each page, by its path, and where it links to in this repository."""
+    return sorted(
+        (str(page.relative_to(ROOT)), target)
+        for page in PAGES
+        for target in set(re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()))
+    )
 
 
-@pytest.mark.parametrize(("page", "target"), sorted(LINKS))
-def test_every_file_that_is_linked_exists(page: Path, target: str) -> None:
-    assert (page.parent / target).exists()
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("heading", sorted(set(re.findall(r"\]\(#([^)]+)\)", README))))
-def test_every_heading_that_is_linked_exists(heading: str) -> None:
-    headings = [line.lstrip("# ").lower().replace(" ", "-") for line in README.splitlines() if line.startswith("#")]
+@pytest.mark.parametrize(("page", "target"), links())
+def test_every_file_and_heading_that_is_linked_exists(page: str, target: str) -> None:
+    file, _, heading = target.partition("#")
+    linked = (ROOT / page).parent / file if file else ROOT / page
 
-    assert heading in headings
+    assert linked.exists()
+    assert not heading or heading in headings(linked)
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text()))
+
+    assert contents == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+
+
+def test_the_readme_is_a_face_and_no_book() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
 def test_every_room_that_is_shown_exists() -> None:
-    rooms = README.partition("| room (`taskapi/`) |")[2].partition("\n\n")[0]
+    rooms = (DOCS / "architecture.md").read_text().partition("| room (`taskapi/`) |")[2].partition("\n\n")[0]
     named = re.findall(r"`([a-z_]+(?:\.py|/))`", rooms)
 
     assert len(named) > 15

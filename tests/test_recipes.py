@@ -803,5 +803,7 @@ def test_a_recipe_is_one_short_file_that_says_how_to_run_it(recipe: str) -> None
     assert recipe.removesuffix(".py") in "".join(lines[:7]) or recipe == "nginx.conf"
 
 
-def test_the_readme_shows_the_nginx_recipe() -> None:
-    assert f"```nginx\n{(RECIPES / 'nginx.conf').read_text()}```" in (ROOT / "README.md").read_text()
+def test_the_documentation_shows_the_nginx_recipe() -> None:
+    page = (ROOT / "taskapi" / "docs" / "deployment.md").read_text()
+
+    assert f"```nginx\n{(RECIPES / 'nginx.conf').read_text()}```" in page

@@ -21,6 +21,7 @@ from ..database import schema
 from ..database.models import BIGINT_MAX, TaskStatus
 from ..state import current
 from . import lines, remote
+from .doctor import doctor
 
 # How often `watch` looks at the row, and what it leaves with.
 LOOK_SECONDS = 0.2
@@ -62,6 +63,8 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(token)
     app.cli.add_command(tasks)
     app.cli.add_command(demo.command)
+    app.cli.add_command(AppGroup("taskapi", commands=[doctor], help="What `python -m taskapi doctor` is as well."))
+    app.cli.add_command(doctor)
 
 
 @click.command()

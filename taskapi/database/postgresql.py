@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 
 from .. import extras
 from .dialect import Dialect
-from .statements import SNAPSHOT, Statements
+from .statements import SHOWN, SNAPSHOT, Statements
 
 # The triggers' NOTIFY channel; a payload is "<id>:<user_id>".
 CHANNEL = "user_tasks"
@@ -39,12 +39,16 @@ STATEMENTS = Statements(
         WHERE user_id = :user_id AND status = ANY(:statuses)
             AND (CAST(:kind AS text) IS NULL OR kind = :kind)
             AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+            AND (CAST(:text AS text) IS NULL
+                OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE status = ANY(:statuses)
             AND (CAST(:kind AS text) IS NULL OR kind = :kind)
             AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+            AND (CAST(:text AS text) IS NULL
+                OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks_lately=f"""
         SELECT {SNAPSHOT} FROM user_tasks

@@ -16,7 +16,7 @@ from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyErro
 
 from .dialect import Dialect
 from .embedded import FileConnection, open_file
-from .statements import SNAPSHOT, Statements
+from .statements import SHOWN, SNAPSHOT, Statements
 
 # How long a writer waits for another one, in seconds.
 WRITE_LOCK_TIMEOUT = 20.0
@@ -42,12 +42,14 @@ STATEMENTS = Statements(
         WHERE user_id = :user_id AND status IN (SELECT value FROM json_each(:statuses))
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE status IN (SELECT value FROM json_each(:statuses))
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks_lately=f"""
         SELECT {SNAPSHOT} FROM user_tasks

@@ -48,11 +48,16 @@ class AttemptKey(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """Which tasks a list is to hold; None is no filter."""
+    """Which tasks a list is to hold; None is no filter.
+
+    `text` is looked for in what the reader is shown: `sees_errors` is whether that is what a hidden failure said.
+    """
 
     statuses: Sequence[TaskStatus] = tuple(TaskStatus)
     kind: str | None = None
     learning_path_id: int | None = None
+    text: str | None = None
+    sees_errors: bool = False
 
 
 EVERY_TASK = Filters()
@@ -378,12 +383,15 @@ class Store:
         return [self._snapshot(row) for row in self.reader.rows(statement, parameters)]
 
     def _page(self, statement: str, filters: Filters, **parameters: Any) -> list[Snapshot]:
-        statuses, kind, path = filters
-        return self._snapshots(statement, statuses=self._list(statuses), kind=kind, path=path, **parameters)
+        statuses, kind, path, text, sees_errors = filters
+        hides = self._hides_errors and not sees_errors
+        return self._snapshots(
+            statement, statuses=self._list(statuses), kind=kind, path=path, text=text, hides=hides, **parameters
+        )
 
     def _lately(self, filters: Filters, most: int) -> dict[str, Any] | None:
         """What narrows down the newest so many of everybody's tasks; None where an index finds them, or nothing."""
-        if filters.learning_path_id is not None:
+        if filters.learning_path_id is not None or filters.text is not None:
             return None
         if FINAL.isdisjoint(filters.statuses):
             return {"kinds": self._list([]), "since": LAST_MOMENT}
