@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import maintenance, servers
+from . import maintenance, metrics, servers
 from .database import schema
 from .database.store import Store
 from .maintenance import Limits
@@ -56,6 +56,7 @@ class Background:
     def _say_bye_at_the_end(self) -> None:
         if self._process == os.getpid():  # not in a child, which has the same connections
             self._broadcaster.close()
+            metrics.flush()
 
     def _is_up_to_date(self) -> bool:
         try:
