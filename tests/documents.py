@@ -27,6 +27,8 @@ def blocks(page: Path) -> list[Block]:
     """The blocks of a page, in order; indented ones of a list, too."""
     found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return [
-        Block(language, name[1] if (name := NAME.match(text)) else "", re.sub(f"^{indent}", "", text, flags=re.MULTILINE))
+        Block(
+            language, name[1] if (name := NAME.match(text)) else "", re.sub(f"^{indent}", "", text, flags=re.MULTILINE)
+        )
         for indent, language, text in found
     ]
