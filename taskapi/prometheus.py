@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from prometheus_client import (
     Metric,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -34,19 +35,35 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 # The kinds whose counts stay true when their process is gone. Those of all the dead are kept in one file of each.
 SUMMED = ("counter", "histogram", "summary")
 LOCK_LOOK_SECONDS = 0.001
+LABELS = ("kind", "status")
 
 _folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
-def exposition() -> bytes:
-    """The counts of all processes, as Prometheus reads them."""
-    if not _folder:
-        return generate_latest(REGISTRY)
+def exposition(tasks: Mapping[tuple[str, str], int]) -> bytes:
+    """The counts of all processes, as Prometheus reads them, and how many tasks there are by kind and status."""
     registry = CollectorRegistry()
+    registry.register(_Tasks(tasks))
+    if not _folder:
+        return generate_latest(registry) + generate_latest(REGISTRY)
     with _locked(Path(_folder)) as folder:
         _bury_the_dead(folder, os.getpid())
         registry.register(_Files(folder))
         return generate_latest(registry)
+
+
+class _Tasks(Collector):
+    """What is in the database now."""
+
+    def __init__(self, tasks: Mapping[tuple[str, str], int]) -> None:
+        self._tasks = tasks
+
+    def collect(self) -> Iterable[Metric]:
+        """One gauge."""
+        gauge = GaugeMetricFamily("taskapi_tasks", "Tasks that have not ended, by kind and status", labels=LABELS)
+        for labels, count in self._tasks.items():
+            gauge.add_metric(labels, count)
+        return [gauge]
 
 
 class _Files(Collector):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Blueprint, Response
+from sqlalchemy.exc import SQLAlchemyError
 
 from .. import prometheus
+from ..endings import by_kind
 from ..metrics import flush
+from ..state import current
+
+log = logging.getLogger(__name__)
 
 bp = Blueprint("metrics", __name__)
 
@@ -14,4 +21,14 @@ bp = Blueprint("metrics", __name__)
 def metrics() -> Response:
     """The counts of all worker processes, those of the others up to two seconds old."""
     flush()
-    return Response(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)
+    return Response(prometheus.exposition(_tasks()), content_type=prometheus.CONTENT_TYPE)
+
+
+def _tasks() -> dict[tuple[str, str], int]:
+    """Those that have not ended; none where the database does not answer, of which all else tells."""
+    store = current().store
+    try:
+        return by_kind(store.active_by_kind())
+    except SQLAlchemyError as error:
+        log.warning("tasks cannot be counted now: %s", store.explain(error))
+        return {}

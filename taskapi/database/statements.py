@@ -71,6 +71,25 @@ class Statements:
     # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
     active_counts: str
 
+    # Those that have not ended, by kind and status.
+    active_by_kind: str = """
+        SELECT kind, status, count(*) FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY 3 DESC"""
+
+    # What ended is counted by one process for all: whoever moves the mark counts what lies between. Some seconds late,
+    # since a change is seen only at its commit; and what happened while nobody counted, of an hour at most.
+
+    is_uncounted: str
+
+    count_from: str
+
+    counted: str = """
+        UPDATE user_tasks_schema SET counted_until = :until"""
+
+    ended_between: str
+
     latest_of_learning_path: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE learning_path_id = :path

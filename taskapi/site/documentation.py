@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ def _titles() -> dict[str, str]:
 @cache
 def _read(name: str) -> Page:
     tokens = _MARKDOWN.parse((DOCS / f"{name}.md").read_text())
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             token.attrSet("id", _anchor(inline.content))
         _mend_links(inline.children or [])
