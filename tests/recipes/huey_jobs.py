@@ -9,7 +9,7 @@ A worker that is killed takes its job along: Huey hands it to nobody else, and t
 import os
 import pathlib
 
-from huey import CancelExecution, RedisHuey
+from huey.api import CancelExecution, RedisHuey, Task
 from redis import ConnectionError
 
 from taskapi.progress import Progress, TaskClosed
@@ -19,7 +19,7 @@ progress = Progress()  # connects when it is first used, so Huey's processes may
 
 
 @huey.task(retries=2, retry_delay=1, context=True)
-def count_words(task_id: str, folder: str, task: object = None) -> None:
+def count_words(task_id: str, folder: str, task: Task = None) -> None:
     try:
         with progress.run(task_id, retry=task.retries > 0) as running:  # the last attempt decides
             files = running.track(sorted(pathlib.Path(folder).rglob("*.py")))
