@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from .database.models import TaskStatus
-from .database.store import Ended, KindNow, Store
+from .database.store import KindNow, Outcome, Store
 from .kept import Kept
 from .reasons import LENGTH, grouped
 
@@ -63,7 +63,7 @@ class Overview:
 
     def _told_kinds(self) -> bytes:
         now = {kind.kind: kind for kind in self._store.active_kinds()}
-        last: dict[str | None, list[Ended]] = defaultdict(list)
+        last: dict[str | None, list[Outcome]] = defaultdict(list)
         for task in self._store.last_of_kinds(KIND_SAMPLE):
             last[task.kind].append(task)
         kinds = sorted({*now, *last}, key=lambda kind: (kind is None, kind))
@@ -77,7 +77,7 @@ class Overview:
         return _json({"hours": hours, "count": count, "sample": len(failures), "reasons": grouped(failures)})
 
 
-def _past(ended: Sequence[Ended]) -> dict[str, Any]:
+def _past(ended: Sequence[Outcome]) -> dict[str, Any]:
     """How the last tasks of a kind went; what was cancelled says nothing of that."""
     told = [task for task in ended if not task.is_cancelled]
     return {

@@ -144,7 +144,7 @@ def test_a_worker_that_is_silent_alarms(visit: Visit, engine: sa.Engine) -> None
         # Until the server closes it, which it does soon.
         update(engine, "silent", status="running", lease_expires_at="2026-01-01T00:00:00Z")
         visit.page.wait_for_timeout(50)
-        return tile(visit, "Stalled").get_attribute("class") == "alarming"
+        return bool(tile(visit, "Stalled").get_attribute("class") == "alarming")
 
     wait_until(is_alarming)
     expect(tile(visit, "Stalled")).to_contain_text("1StalledStarted, and their worker is silent")

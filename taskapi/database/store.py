@@ -85,7 +85,7 @@ class KindNow(NamedTuple):
     stalled: int
 
 
-class Ended(NamedTuple):
+class Outcome(NamedTuple):
     """A task of a kind that has ended, and for how many seconds it waited and ran, as far as that is known."""
 
     kind: str | None
@@ -140,6 +140,25 @@ class Position(NamedTuple):
     completed_items: int
     total_items: int | None
     progress: float
+
+
+class Active(NamedTuple):
+    """How many tasks of a kind have a status that is not final, and since how many seconds the oldest is there."""
+
+    kind: str | None
+    status: str
+    number: int
+    oldest: float
+
+
+class Ended(NamedTuple):
+    """A task that has ended: how often it was started, for how many seconds it waited until the last time, and ran."""
+
+    kind: str | None
+    status: str
+    starts: int
+    waited: float | None
+    ran: float | None
 
 
 # As a report's `total_items`: it is not known any more.
@@ -243,10 +262,12 @@ class Store:
         """What there is of each kind that has tasks which are not final."""
         return [KindNow(*row) for row in self._rows(self._sql.active_kinds)]
 
-    def last_of_kinds(self, most: int) -> list[Ended]:
+    def last_of_kinds(self, most: int) -> list[Outcome]:
         """Of each kind, of `KINDS_AT_MOST` at most, the last so many tasks that have ended, kind by kind."""
         kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
-        return [Ended(*row) for row in self._rows(self._sql.last_of_kinds, kinds=self._list([*kinds, None]), most=most)]
+        return [
+            Outcome(*row) for row in self._rows(self._sql.last_of_kinds, kinds=self._list([*kinds, None]), most=most)
+        ]
 
     def failure_count(self, hours: int) -> int:
         """How many tasks have failed within the last hours. What was cancelled has not."""
@@ -255,6 +276,23 @@ class Store:
     def failures(self, hours: int, most: int, length: int) -> list[Failure]:
         """The last so many of them, newest first, and so many characters of what was said of each."""
         return [Failure(*row) for row in self._rows(self._sql.failures, hours=hours, most=most, length=length)]
+
+    def active_by_kind(self) -> list[Active]:
+        """The tasks that have not ended, by kind and status; what there is most of first."""
+        return [Active(*row) for row in self._rows(self._sql.active_by_kind)]
+
+    def newly_ended(self) -> list[Ended]:
+        """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
+        if not self._rows(self._sql.is_uncounted):
+            return []
+        with self.engine.begin() as connection:
+            found = connection.execute(_text(self._sql.count_from)).one_or_none()
+            if found is None:  # another process counts
+                return []
+            since, until = found
+            connection.execute(_text(self._sql.counted), {"until": until})
+            rows = connection.execute(_text(self._sql.ended_between), {"since": since, "until": until})
+            return [Ended(*row) for row in rows]
 
     def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
         """The newest task of a learning path, whoever owns it."""
