@@ -219,6 +219,7 @@ export function close() {
 }
 
 listen(form, (wishes, isStep) => {
+  if (!unfollow) return; // typed, and gone elsewhere
   write(fragment(wishes), isStep);
   open(read(), () => {});
 });
