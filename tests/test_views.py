@@ -154,6 +154,8 @@ def test_a_task_has_a_link_that_can_be_sent(visit: Visit, engine: sa.Engine) -> 
 
     expect(visit.page.locator("#task progress")).to_have_js_property("value", 30)
     expect(visit.page.locator("#task dl")).to_contain_text(task_id)
+    visit.page.keyboard.press("Tab")
+    expect(visit.page.get_by_role("link", name="All tasks")).to_be_focused()  # the keyboard goes on from there
     visit.page.reload()
     expect(visit.page.locator("#task progress")).to_have_js_property("value", 30)
     update(engine, task_id, status="completed")
@@ -319,10 +321,10 @@ def _with_script(route: Any) -> None:
 def test_a_language_may_be_asked_for_and_any_sentence_replaced(visit: Visit, engine: sa.Engine) -> None:
     insert(engine, "a", USER, status="running")
     # As in a template of the application's own.
-    mine = """import { TaskProgress } from "/static/task-progress.js";
+    mine = """import { TaskProgress } from "/api/tasks/static/task-progress.js";
         TaskProgress.messages = { tasks: "Mes affaires", live: "En ligne" };"""
     visit.page.route("**/mine.js", lambda route: route.fulfill(body=mine, content_type="text/javascript"))
-    visit.page.route("**/?lang=fr", _with_script)
+    visit.page.route(re.compile(r"/\?lang=fr"), _with_script)
 
     visit.page.goto(f"{visit.origin}/?lang=fr#token={make_token(USER)}")
 
