@@ -26,6 +26,13 @@ STATIC = ROOT / "taskapi" / "static"
 LATER = "2100-01-01T00:00:00Z"
 
 
+@pytest.fixture
+def visit(visit: Visit) -> Visit:
+    """A tab so high that the list is in sight: what is far from it has no bars yet."""
+    visit.page.set_viewport_size({"width": 1100, "height": 2400})
+    return visit
+
+
 def look(visit: Visit, wishes: str = "") -> Visit:
     """Open the view, and wait until it shows something."""
     visit.open(fragment=f"token={ADMINISTRATOR}&everyone{wishes}")
