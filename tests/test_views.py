@@ -209,6 +209,7 @@ def test_a_card_says_kind_path_and_how_long_ago(visit: Visit, engine: sa.Engine)
 
     card = visit.card(task_id)
     expect(card).to_contain_text("Deck export · path 456")
+    expect(card).to_contain_text("350 ms")
     expect(card.locator(".when")).to_have_text("3 minutes ago")
     expect(card.locator(".when time")).to_have_attribute("title", re.compile(str(datetime.now(UTC).year)))
     card.locator(".foot summary").click()
