@@ -1,4 +1,4 @@
-"""The benchmark runs for half an hour with nobody looking: what goes wrong costs one figure, and nothing stays behind."""
+"""The benchmark runs for half an hour with nobody looking: what goes wrong costs a figure, and leaves nothing."""
 
 from __future__ import annotations
 

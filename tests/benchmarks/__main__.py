@@ -7,7 +7,6 @@ import datetime as dt
 import os
 import platform
 import resource
-import shutil
 import signal
 import sqlite3
 import sys
@@ -27,7 +26,7 @@ from .table import Row, markdown
 SIZES, QUICK_SIZES = (1000, 5000), (1000,)
 
 
-def rows_of(quick: bool) -> dict[str, Callable[[int], Iterator[Row]]]:
+def rows_of(quick: bool, streams: int = scale.STREAMS) -> dict[str, Callable[[int], Iterator[Row]]]:
     """What can be asked for by `--only`."""
     sizes = QUICK_SIZES if quick else SIZES
     return {
@@ -43,7 +42,7 @@ def rows_of(quick: bool) -> dict[str, Callable[[int], Iterator[Row]]]:
         "helper": helper.helper,
         "writes": writes.writes,
         "nodes": nodes.nodes,
-        "scale": scale.scale,
+        "scale": lambda _number: scale.scale(streams),
     }
 
 
@@ -86,6 +85,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=names, help="only these rows; without it, all but scale")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which the median counts (3)")
     parser.add_argument("--quick", action="store_true", help="few streams and one round: to see that it works")
+    parser.add_argument("--streams", type=int, default=scale.STREAMS, help="how many scale is to open (100 000)")
     parser.add_argument("--output", type=Path, help="write the table to this file, too, in Markdown")
     asked = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -93,15 +93,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended, as after Ctrl-C
     rows: list[Row] = []
     began = time.monotonic()
-    try:
-        for name, measure in rows_of(asked.quick).items():
-            if name in (asked.only or [name for name in names if name != "scale"]):
-                programs.tell(f"{(time.monotonic() - began) / 60:.1f} min: {name}")
-                for row in guarded(name, measure, 1 if asked.quick else asked.rounds):
-                    rows.append(row)
-                    programs.tell(" · ".join(row))
-    finally:
-        shutil.rmtree(programs.folder(), ignore_errors=True)
+    for name, measure in rows_of(asked.quick, asked.streams).items():
+        if name in (asked.only or [name for name in names if name != "scale"]):
+            programs.tell(f"{(time.monotonic() - began) / 60:.1f} min: {name}")
+            for row in guarded(name, measure, 1 if asked.quick else asked.rounds):
+                rows.append(row)
+                programs.tell(" · ".join(row))
     table = f"{machine()}\n\n{markdown(rows)}\n"
     print(table, end="")
     if asked.output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -47,7 +48,9 @@ class Missing(Exception):
 @cache
 def folder() -> Path:
     """Where everything of this run lies, until it ends."""
-    return Path(tempfile.mkdtemp(prefix="taskapi-benchmark-"))
+    made = Path(tempfile.mkdtemp(prefix="taskapi-benchmark-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 @cache
