@@ -209,6 +209,7 @@ def test_a_card_says_kind_path_and_how_long_ago(visit: Visit, engine: sa.Engine)
 
     card = visit.card(task_id)
     expect(card).to_contain_text("Deck export · path 456")
+    expect(card).to_contain_text("350 ms")
     expect(card.locator(".when")).to_have_text("3 minutes ago")
     expect(card.locator(".when time")).to_have_attribute("title", re.compile(str(datetime.now(UTC).year)))
     card.locator(".foot summary").click()
@@ -411,3 +412,15 @@ def test_of_two_thousand_tasks_only_those_near_the_window_have_bars(visit: Visit
     assert 0 < most < 60
     expect(visit.card("completed-0")).to_contain_text("the oldest of all")
     assert visit.page.evaluate("document.querySelectorAll('*').length") < 2000 + 60 * 12 + 100
+
+
+def test_bars_are_seen_with_forced_colours(visit: Visit, engine: sa.Engine) -> None:
+    insert(engine, "a", USER, status="running", progress=50)
+    visit.page.emulate_media(forced_colors="active")
+    visit.open()
+    expect(visit.bar("a")).to_have_js_property("value", 50)
+
+    names = ["borderTopWidth", "forcedColorAdjust"]
+    style = visit.bar("a").evaluate("(bar, names) => names.map(name => getComputedStyle(bar)[name])", names)
+
+    assert style == ["1px", "none"]  # else the browser paints its colours over the bar's, and nothing is left of it
