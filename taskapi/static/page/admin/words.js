@@ -1,8 +1,7 @@
 /** Numbers and lengths of time, short enough for many of them. */
 
-import { format } from "../../texts.js";
+import { duration, format } from "../../texts.js";
 import { spoken } from "../texts.js";
-import { took } from "../times.js";
 
 const UNITS = Object.entries({ days: 86_400, hours: 3_600, minutes: 60, seconds: 1 });
 
@@ -14,7 +13,7 @@ export const percent = (value) => format(Intl.NumberFormat, spoken(), { style: "
 
 /** In its two largest units. @param {number} seconds */
 export function length(seconds) {
-  if (seconds < 1) return took(seconds * 1_000);
+  if (seconds < 1) return duration(seconds * 1_000, spoken());
   let rest = Math.round(seconds);
   const largest = UNITS.findIndex(([, size]) => rest >= size);
   const parts = UNITS.slice(largest, largest + 2).map(([unit, size]) => {
