@@ -613,7 +613,7 @@ def test_a_backup_from_before_an_upgrade_is_found_out_and_upgraded_again(
     old.dispose()
 
     restore()
-    store = Store(open_engine(version_1))
+    store = Store(make_url(version_1))
     trouble = schema.trouble(store)
     migrate(version_1)
 

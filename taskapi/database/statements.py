@@ -136,7 +136,10 @@ class Statements:
 
     # `attempt` is negative once the bar is divided into steps: then only who runs the task (`share`) moves it and says
     # the total, and what others count adds up.
+    # A status that is set, even to what it was, has SQLite look after four indexes: where none is said, none is set.
     report: str
+
+    report_of_status: str
 
     positions: str
 
