@@ -15,7 +15,7 @@ from .address import AnyUrl, Url
 from .dialect import Dialect
 from .embedded import FileConnection, open_file
 from .failures import DatabaseError, of_driver
-from .statements import SNAPSHOT, Statements
+from .statements import SHOWN, SNAPSHOT, Statements
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -81,12 +81,14 @@ STATEMENTS = Statements(
         WHERE user_id = :user_id AND status IN (SELECT value FROM json_each(:statuses))
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE status IN (SELECT value FROM json_each(:statuses))
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks_lately=f"""
         SELECT {SNAPSHOT} FROM user_tasks
@@ -131,6 +133,27 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    active_by_kind="""
+        SELECT kind, status, count(*), 86400 * (julianday('now') - julianday(min(created_at)))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
+    is_uncounted="""
+        SELECT 1 FROM user_tasks_schema
+        WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds') AND EXISTS (
+            SELECT 1 FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
+    count_from="""
+        SELECT counted_until, max(counted_until, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour')),
+            strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-5 seconds')
+        FROM user_tasks_schema""",
+    ended_between="""
+        SELECT kind, status, abs(attempt),
+            86400 * (julianday(started_at) - julianday(created_at)),
+            86400 * (julianday(ended_at) - julianday(started_at))
+        FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > :since AND ended_at <= :until""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))
@@ -434,12 +457,14 @@ def _transaction(
 
 def _begin_immediate(connection: Connection) -> None:
     """For an engine, which begins a transaction for whatever it is asked."""
+    from sqlalchemy.exc import OperationalError
+
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
     except sqlite3.OperationalError as error:  # which SQLAlchemy does not look at in an event
-        raise DatabaseError(error) from None
+        raise OperationalError("BEGIN IMMEDIATE", None, error) from None
     finally:
         driver.execute(f"PRAGMA busy_timeout = {int(READ_LOCK_TIMEOUT * 1000)}")
 
