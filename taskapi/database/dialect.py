@@ -40,7 +40,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def open_reader(self, url: URL) -> Any:
-        """A new connection of the driver, in autocommit mode, for statements that only read."""
+        """A new connection of the driver, in autocommit mode, for statements that only read, which its `rows` takes."""
 
     @abstractmethod
     def is_current(self, connection: Any) -> bool:

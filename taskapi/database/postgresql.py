@@ -18,9 +18,6 @@ from .statements import SNAPSHOT, Statements
 
 # The triggers' NOTIFY channel; a payload is "<id>:<user_id>".
 CHANNEL = "user_tasks"
-# How long an answer to a reader may take. A server that hangs still acknowledges what it is sent: no kernel sees
-# anything wrong.
-ANSWER_SECONDS = 10.0
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
 
@@ -330,18 +327,18 @@ class Postgresql(Dialect):
         event.listen(engine, "connect", set_up)
 
     def open_reader(self, url: URL) -> Any:
-        """A connection whose answers are waited for no longer than `ANSWER_SECONDS`."""
+        """A connection whose answers are not waited for without end."""
+        from .exchange import AskingConnection  # psycopg may not be there
+
         dialect: Any = url.get_dialect()
         arguments, options = dialect().create_connect_args(url)
         options.update(self.engine_options(url)["connect_args"], autocommit=True)
-        connection = dialect.import_dbapi().connect(*arguments, **options)
+        connection = AskingConnection.connect(*arguments, **options)
         try:
             set_up(connection)
         except BaseException:
             connection.close()
             raise
-        wait = connection.wait
-        connection.wait = lambda exchange, **options: wait(exchange, **{"timeout": ANSWER_SECONDS, **options})
         return connection
 
     def is_current(self, _connection: Any) -> bool:

@@ -42,7 +42,6 @@ class Reader:
         A kept connection may have died since its last use, with PostgreSQL's restart for one: then a new one is
         asked, once. Raises `sqlalchemy.exc.SQLAlchemyError`.
         """
-        statement = self._dialect.statement_for_driver(statement)
         try:
             self._places.get(timeout=PLACE_SECONDS)
         except Empty:
@@ -62,7 +61,7 @@ class Reader:
         connection = None
         try:
             connection = self._kept(idle) or self._dialect.open_reader(self._url)
-            rows: list[tuple[Any, ...]] = connection.execute(statement, parameters).fetchall()
+            rows: list[tuple[Any, ...]] = connection.rows(statement, parameters)
         except BaseException as error:
             gone = connection is not None and self._let_go(connection, error)
             if isinstance(error, self._error):
