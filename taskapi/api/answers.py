@@ -1,4 +1,4 @@
-"""What is answered most often: a task, or that it has not changed."""
+"""What is answered most often: a task, that it has not changed, its stream."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class Answer(Response):
     default_mimetype = None
 
     def get_wsgi_headers(self, _environ: Any) -> Headers:
-        """The length of the body stands among them since there is a body; a 304 has no other headers of a body's."""
+        """What a body's length is, they say since it was given; and where there is none they say nothing of one."""
         return self.headers

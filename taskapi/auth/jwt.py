@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from flask import request
+from flask import current_app, request
 from flask_jwt_extended import JWTManager, get_jwt_identity, get_jwt_request_location, verify_jwt_in_request
 from flask_jwt_extended.exceptions import InvalidHeaderError, JWTExtendedException, NoAuthorizationError
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
@@ -84,9 +84,14 @@ class OwnTokens(Tokens):
         """Whoever sent this request. Raises `UnauthorizedError`."""
         text = request.environ.get("HTTP_AUTHORIZATION", "")
         identity = self._remembered.get(text)
-        if identity is not None and identity.expires_at > time.time():  # type: ignore[operator]
-            return identity
-        identity = super().__call__()
+        if identity is None:
+            return self._remember(text, super().__call__())
+        expires_at, now = identity.expires_at or 0, time.time()
+        if expires_at <= now and expires_at <= now - current_app.config["JWT_DECODE_LEEWAY"]:
+            raise invalid_token("The token has expired.")
+        return identity
+
+    def _remember(self, text: str, identity: Identity) -> Identity:
         # A cookie's user must never be remembered by a header that stood beside it.
         if get_jwt_request_location() == "headers" and not self._manager.looks_further:
             if len(self._remembered) >= REMEMBERED:

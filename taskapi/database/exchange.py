@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import psycopg
+from psycopg import abc
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import OperationalError, error_from_result
@@ -25,7 +26,7 @@ ANSWER_SECONDS = 10.0
 class AskingConnection(psycopg.Connection[Any]):
     """A connection for one thread or greenlet at a time, in autocommit mode."""
 
-    _transformer: Transformer | None = None
+    _transformer: abc.Transformer | None = None
     _readiness: Readiness | None = None
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
