@@ -31,6 +31,7 @@ RUN_BY = {
     ("front-end.md", "const ticket = await fetch(`/api/tasks/${id}/events`, "
         "{method: \"POST\", headers: {Authorization: `Bearer ${token}`}});"):
         "test_examples.py::test_without_the_element_three_lines_follow_a_task",
+    ("contributing.md", "*"): ".ci/run",
     ("deployment.md", "export TASKAPI_DATABASE_URL=postgresql://taskapi@db.example.com/taskapi"):
         "test_examples.py::test_a_deployment_starts_as_it_is_written",
     ("deployment.md", "GRANT USAGE ON SCHEMA public TO taskapi;"):
@@ -70,7 +71,7 @@ def links() -> list[tuple[str, str]]:
     """Each page, by its path, and where it links to in this repository."""
     return sorted(
         (str(page.relative_to(ROOT)), target)
-        for page in PAGES
+        for page in [*PAGES, *(ROOT / ".github").glob("*.md")]
         for target in set(re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()))
     )
 
@@ -125,3 +126,30 @@ def test_every_room_that_is_shown_exists() -> None:
 
     assert len(named) > 15
     assert [name for name in named if not (ROOT / "taskapi" / name).exists()] == []
+
+
+# What whoever carries on finds at the door.
+
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
+
+
+def test_the_workflow_runs_what_everybody_runs_and_nothing_else() -> None:
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+
+    [job] = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step][-1] == ".ci/run"
+    assert workflow["permissions"] == {"contents": "read"}
+    assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 reads "on" so
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.name))
+def test_an_issues_form_is_one_that_github_takes(form: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    read = yaml.safe_load(form.read_text())
+
+    assert {"name", "description", "body"} <= set(read)
+    asked = [field for field in read["body"] if field["type"] != "markdown"]
+    assert {field["type"] for field in asked} <= {"textarea", "input", "dropdown", "checkboxes"}
+    assert len({field["id"] for field in asked}) == len(asked) > 0
+    assert all(field["attributes"]["label"] for field in asked)
