@@ -116,6 +116,15 @@ def test_every_page_is_in_the_contents() -> None:
     assert contents == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
 
 
+def test_the_readme_compares_by_the_figures_that_were_measured() -> None:
+    rows = re.findall(r"^\| .*\| ([\d ]+) \|$", README.read_text(), re.MULTILINE)
+    figures = (DOCS / "figures.md").read_text()
+
+    assert len(rows) == 5
+    ours = rows[0]
+    assert [frames for frames in rows[1:] if f"({ours} and {frames} frames)" not in figures] == []
+
+
 def test_the_readme_is_a_face_and_no_book() -> None:
     assert len(README.read_text().splitlines()) <= 200
 

@@ -24,7 +24,7 @@ from taskapi import create_app
 from taskapi.state import state_of
 
 # What the machine may need for all of it, beside the installation: the reader reads for minutes.
-TUTORIAL_SECONDS = 120
+TUTORIAL_SECONDS = 300
 ELEMENT = "document.querySelector('task-progress')"
 
 
