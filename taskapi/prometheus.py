@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,8 +40,11 @@ LABELS = ("kind", "status")
 _folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
-def exposition(tasks: Mapping[tuple[str, str], int]) -> bytes:
-    """The counts of all processes, as Prometheus reads them, and how many tasks there are by kind and status."""
+def exposition(tasks: Iterable[tuple[str, str, int, float]]) -> bytes:
+    """The counts of all processes, as Prometheus reads them, and what is in the database now.
+
+    `tasks`: kind, status, how many there are, and since how many seconds the oldest is there.
+    """
     registry = CollectorRegistry()
     registry.register(_Tasks(tasks))
     if not _folder:
@@ -55,15 +58,17 @@ def exposition(tasks: Mapping[tuple[str, str], int]) -> bytes:
 class _Tasks(Collector):
     """What is in the database now."""
 
-    def __init__(self, tasks: Mapping[tuple[str, str], int]) -> None:
+    def __init__(self, tasks: Iterable[tuple[str, str, int, float]]) -> None:
         self._tasks = tasks
 
     def collect(self) -> Iterable[Metric]:
-        """One gauge."""
-        gauge = GaugeMetricFamily("taskapi_tasks", "Tasks that have not ended, by kind and status", labels=LABELS)
-        for labels, count in self._tasks.items():
-            gauge.add_metric(labels, count)
-        return [gauge]
+        """Two gauges."""
+        counts = GaugeMetricFamily("taskapi_tasks", "Tasks that have not ended, by kind and status", labels=LABELS)
+        ages = GaugeMetricFamily("taskapi_oldest_task_seconds", "Since when the oldest of them is there", labels=LABELS)
+        for kind, status, count, oldest in self._tasks:
+            counts.add_metric((kind, status), count)
+            ages.add_metric((kind, status), oldest)
+        return [counts, ages]
 
 
 class _Files(Collector):

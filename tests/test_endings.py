@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from harness import Server, insert, wait_until
 
-from taskapi.database.store import Ended, Store
-from taskapi.endings import MOST_KINDS, OTHER, Kinds, by_kind
+from taskapi.database.store import Active, Ended, Store
+from taskapi.kinds import MOST_KINDS, OTHER, Kinds, bounded
 
 MOMENTS = {
     "sqlite": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{} seconds')",
@@ -89,6 +89,7 @@ def test_the_metrics_have_how_long_tasks_waited_and_ran(
         return re.search(f"^{re.escape(line)}", metrics(), re.MULTILINE) is not None
 
     assert has('taskapi_tasks{kind="deck",status="pending"} 1.0')
+    assert has('taskapi_oldest_task_seconds{kind="deck",status="pending"} ')
     wait_until(lambda: has('taskapi_tasks_ended_total{kind="deck",status="completed"} 1.0'), 30)
     assert has('taskapi_task_waiting_seconds_bucket{kind="deck",le="5.0"} 1.0')
     assert has('taskapi_task_waiting_seconds_bucket{kind="deck",le="1.0"} 0.0')
@@ -99,8 +100,8 @@ def test_an_application_that_makes_up_kinds_does_not_make_up_series() -> None:
     kinds = Kinds()
     labels = [kinds.label(f"kind {number}") for number in range(1000)]
 
-    counts = by_kind((f"kind {number}", "queued", 1) for number in range(1000))
+    tasks = bounded(Active(f"kind {number}", "queued", 1, number) for number in range(1000))
 
     assert len(set(labels)) == MOST_KINDS + 1
     assert kinds.label("kind 3") == "kind 3"
-    assert counts[OTHER, "queued"] == 1000 - MOST_KINDS
+    assert tasks[-1] == (OTHER, "queued", 1000 - MOST_KINDS, 999)

@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import prometheus
-from ..endings import by_kind
+from ..kinds import bounded
 from ..metrics import flush
 from ..state import current
 
@@ -24,11 +24,11 @@ def metrics() -> Response:
     return Response(prometheus.exposition(_tasks()), content_type=prometheus.CONTENT_TYPE)
 
 
-def _tasks() -> dict[tuple[str, str], int]:
+def _tasks() -> list[tuple[str, str, int, float]]:
     """Those that have not ended; none where the database does not answer, of which all else tells."""
     store = current().store
     try:
-        return by_kind(store.active_by_kind())
+        return bounded(store.active_by_kind())
     except SQLAlchemyError as error:
         log.warning("tasks cannot be counted now: %s", store.explain(error))
-        return {}
+        return []

@@ -85,6 +85,12 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    active_by_kind="""
+        SELECT kind, status, count(*), extract(epoch FROM clock_timestamp() - min(created_at))::double precision
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
     is_uncounted="""
         SELECT 1 FROM user_tasks_schema
         WHERE counted_until < statement_timestamp() - interval '10 seconds' AND EXISTS (

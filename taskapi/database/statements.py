@@ -71,12 +71,8 @@ class Statements:
     # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
     active_counts: str
 
-    # Those that have not ended, by kind and status.
-    active_by_kind: str = """
-        SELECT kind, status, count(*) FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY kind, status
-        ORDER BY 3 DESC"""
+    # Those that have not ended, by kind and status, and for how many seconds the oldest has been there.
+    active_by_kind: str
 
     # What ended is counted by one process for all: whoever moves the mark counts what lies between. Some seconds late,
     # since a change is seen only at its commit; and what happened while nobody counted, of an hour at most.

@@ -111,6 +111,15 @@ class Position(NamedTuple):
     progress: float
 
 
+class Active(NamedTuple):
+    """How many tasks of a kind have a status that is not final, and since how many seconds the oldest is there."""
+
+    kind: str | None
+    status: str
+    number: int
+    oldest: float
+
+
 class Ended(NamedTuple):
     """A task that has ended: how often it was started, for how many seconds it waited until the last time, and ran."""
 
@@ -210,9 +219,9 @@ class Store:
         waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
         return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
 
-    def active_by_kind(self) -> list[tuple[str | None, str, int]]:
-        """How many tasks of a kind have a status, of those that have not ended; the most first."""
-        return self._rows(self._sql.active_by_kind)
+    def active_by_kind(self) -> list[Active]:
+        """The tasks that have not ended, by kind and status; what there is most of first."""
+        return [Active(*row) for row in self._rows(self._sql.active_by_kind)]
 
     def newly_ended(self) -> list[Ended]:
         """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
