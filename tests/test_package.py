@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

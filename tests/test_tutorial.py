@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import sqlite_file
 from documents import DOCS, Block, blocks
 from flask import Flask
 from flask.testing import FlaskClient
@@ -143,7 +144,7 @@ SHARED = "a key of at least thirty-two bytes, in both"
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Flask]:
-    app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "JWT_SECRET_KEY": SHARED, "TESTING": True})
+    app = create_app({"DATABASE_URL": sqlite_file(tmp_path), "JWT_SECRET_KEY": SHARED, "TESTING": True})
     yield app
     state_of(app).store.close()
 
