@@ -459,7 +459,9 @@ def test_however_many_tasks_there_are_an_index_answers_each_question(store: Stor
         assert "ix_user_tasks_created" in everybodys
         assert "ix_user_tasks_unsuccessful" in failed
         assert not re.search("Sort|TEMP B-TREE", everybodys)
-    assert "ix_user_tasks_active" in plan("tasks_active", statuses=ACTIVE, **NO_FILTER)
+    # PostgreSQL chooses by how many there are.
+    wanted = "ix_user_tasks_active" if engine.dialect.name == "sqlite" else "ix_user_tasks_(active|created)"
+    assert re.search(wanted, plan("tasks_active", statuses=ACTIVE, **NO_FILTER))
     assert "ix_user_tasks_active" in plan("active_kinds")
     assert "ix_user_tasks_ended" in plan("kinds_ended", most=200)
     assert "ix_user_tasks_ended" in plan("last_of_kinds", kinds=["kind 3", None], most=100)
