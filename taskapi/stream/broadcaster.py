@@ -16,7 +16,7 @@ from .. import metrics
 from ..database.models import Snapshot
 from ..database.store import ACTIVE_AT_MOST, Store
 from ..forecasts import Forecasts
-from .feed import Feed, open_feed
+from .feed import Feed, Following, open_feed
 from .forecaster import Forecaster
 from .hub import Hub
 from .queues import QueueStream, Waiter, capacity
@@ -177,6 +177,11 @@ class Broadcaster:
         """These tasks, given as `(id, user_id)`, have changed: read again those that are followed."""
         if followed := self._hub.followed(keys):
             self._read_soon(followed)
+
+    def following(self, most: int) -> Following | None:
+        """What is followed here, or None if that is more than so many tasks and users."""
+        topics = self._hub.topics(most)
+        return None if topics is None else Following(*topics)
 
     def gap(self) -> None:
         """Anything may have changed: compare all that is followed."""

@@ -215,6 +215,13 @@ class Hub:
         with self._lock:
             return list(self._users)
 
+    def topics(self, most: int) -> tuple[dict[int, int], list[int]] | None:
+        """The tasks that are followed, as `{id: user_id}`, and the users; None if they are more than so many."""
+        with self._lock:
+            if len(self._tasks) + len(self._users) > most:
+                return None
+            return {key: topic.newest.user_id for key, topic in self._tasks.items()}, list(self._users)
+
     def is_news(self, task_id: int, user_id: int, revision: int) -> bool:
         """Whether a user's streams have another revision of a task than this."""
         with self._lock:
