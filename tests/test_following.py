@@ -37,7 +37,7 @@ Serve = Callable[..., Server]
 SOON = 5.0  # seconds; the sweep, which would hide what was lost, comes after ten
 
 HELD = """
-    SELECT objid::bigint::bit(32)::integer, count(*) FROM pg_locks
+    SELECT objid::bigint::bit(32)::integer AS key, count(*) AS number FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 2 AND classid = hashtext(current_schema())::oid
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY 1"""
@@ -46,7 +46,7 @@ HELD = """
 def held(engine: sa.Engine) -> dict[int, int]:
     """What is followed, by how many processes."""
     with engine.connect() as connection:
-        return dict(connection.execute(sa.text(HELD)).tuples().all())
+        return {found.key: found.number for found in connection.execute(sa.text(HELD))}
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def flask_db(url: str, *arguments: str) -> None:
 
 # What the trigger was made with.
 UNTIL = """
-    SELECT substring(pg_get_triggerdef(oid) FROM '[0-9]+') FROM pg_trigger
+    SELECT substring(pg_get_triggerdef(oid) FROM $$'([0-9]+)'\)$$) FROM pg_trigger
     WHERE tgrelid = 'user_tasks'::regclass AND tgname = 'user_tasks_announce'"""
 
 

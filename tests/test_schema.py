@@ -254,10 +254,10 @@ class Announcements:
 
     def heard(self) -> list[str]:
         """What was committed before this call: a canary of our own comes after it."""
-        run(self._engine, "SELECT pg_notify('user_tasks', 'end')")
+        run(self._engine, "SELECT pg_notify('user_tasks', '0:0')")
         payloads: list[str] = []
         for notify in self._driver.notifies(timeout=10):
-            if notify.payload == "end":
+            if notify.payload == "0:0":
                 return payloads
             payloads.append(notify.payload)
         raise AssertionError("the canary did not come")
