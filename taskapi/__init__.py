@@ -30,7 +30,7 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     """Build the standalone service, a Flask application.
 
     `settings` win over the environment, which wins over `instance/config.py`, which wins over the defaults;
-    the names are those of the README's table without `TASKAPI_`.
+    the names are those of the table in docs/settings.md without `TASKAPI_`.
 
     Raises `taskapi.config.ConfigError`, with a sentence that names the setting, for a bad value.
     Raises `taskapi.extras.MissingExtraError` where the extra `server` is not installed.

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import maintenance, servers
+from . import endings, maintenance, metrics, servers
 from .database import schema
 from .database.store import Store
 from .maintenance import Limits
@@ -25,11 +25,14 @@ log = logging.getLogger(__name__)
 class Background:
     """One application's, in this process. The schema of an embedded database that it owns is kept up to date."""
 
-    def __init__(self, store: Store, broadcaster: Broadcaster, limits: Limits, *, owns_schema: bool) -> None:
+    def __init__(
+        self, store: Store, broadcaster: Broadcaster, limits: Limits, *, owns_schema: bool, has_metrics: bool
+    ) -> None:
         self._store = store
         self._broadcaster = broadcaster
         self._limits = limits
         self.owns_schema = owns_schema
+        self._has_metrics = has_metrics
         self._lock = threading.Lock()
         self._process = 0
 
@@ -45,6 +48,8 @@ class Background:
         _take_all_descriptors()
         self._broadcaster.start()
         _in_background(maintenance.run, self._store, self._limits)
+        if self._has_metrics:
+            _in_background(endings.run, self._store)
         if (worker := servers.gunicorn_worker()) is not None:
             told = threading.Lock()
             told.acquire()
@@ -56,6 +61,7 @@ class Background:
     def _say_bye_at_the_end(self) -> None:
         if self._process == os.getpid():  # not in a child, which has the same connections
             self._broadcaster.close()
+            metrics.flush()
 
     def _is_up_to_date(self) -> bool:
         try:

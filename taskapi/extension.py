@@ -160,7 +160,9 @@ def make_state(
     outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
-    background = Background(store, broadcaster, limits_of(settings), owns_schema=owns_schema)
+    background = Background(
+        store, broadcaster, limits_of(settings), owns_schema=owns_schema, has_metrics=settings["METRICS"]
+    )
     return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
 
 

@@ -9,7 +9,7 @@ PACKAGES = {
     "server": ("flask_cors", "flask_jwt_extended", "flask_migrate", "flask_sqlalchemy"),
     "postgresql": ("psycopg",),
     "cli": ("rich",),
-    "docs": ("flask_swagger_ui",),
+    "docs": ("flask_swagger_ui", "markdown_it"),
     "metrics": ("prometheus_client",),
 }
 
@@ -23,6 +23,11 @@ def has(extra: str) -> bool:
     return not _missing(extra)
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package is there; imports nothing."""
+    return find_spec(package) is not None
+
+
 def need(extra: str, what: str) -> None:
     """Insist on what an extra brings, for a part named `what`. Raises `MissingExtraError`."""
     if missing := _missing(extra):
@@ -30,4 +35,4 @@ def need(extra: str, what: str) -> None:
 
 
 def _missing(extra: str) -> list[str]:
-    return [package for package in PACKAGES[extra] if find_spec(package) is None]
+    return [package for package in PACKAGES[extra] if not is_installed(package)]

@@ -96,7 +96,7 @@ def writes(progress: Progress) -> Iterator[list[None]]:
 
 
 def grants(schema: str, role: str) -> list[str]:
-    """What a role needs on PostgreSQL, as the README says."""
+    """What a role needs on PostgreSQL, as docs/deployment.md says."""
     return [
         f"GRANT USAGE ON SCHEMA {schema} TO {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON user_tasks TO {role}",

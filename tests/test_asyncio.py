@@ -28,7 +28,7 @@ from taskapi.testing import eager
 # What a callback of the event loop may take.
 SLOW_SECONDS = 0.005
 
-README = (ROOT / "README.md").read_text()
+WORKERS = (ROOT / "taskapi" / "docs" / "workers.md").read_text()
 Slow = Callable[[Callable[[], Any]], list[str]]
 
 
@@ -792,8 +792,8 @@ def test_what_cannot_be_tracked_is_refused_at_the_call(progress: Progress) -> No
             yield 1
 
 
-def test_the_example_of_the_readme_runs(progress: Progress, engine: sa.Engine) -> None:
-    [example] = re.findall(r"```python\n((?:(?!```).)*progress\.arun\((?:(?!```).)*)```", README, re.DOTALL)
+def test_the_example_of_the_documentation_runs(progress: Progress, engine: sa.Engine) -> None:
+    [example] = re.findall(r"```python\n((?:(?!```).)*progress\.arun\((?:(?!```).)*)```", WORKERS, re.DOTALL)
     kept: list[int] = []
 
     async def fetch(_url: str) -> None:

@@ -55,6 +55,23 @@ def test_by_default_an_owner_sees_all(app: Flask, engine: sa.Engine, route: str)
     assert json.dumps(TRACEBACK) in get(app, route, 1)
 
 
+def test_what_is_hidden_from_an_owner_cannot_be_found_by_searching(discreet: Flask, engine: sa.Engine) -> None:
+    insert(engine, "failed", status="failed", result_message=SECRET, error_details=TRACEBACK)
+    insert(engine, "again", status="queued", result_message=f"Attempt 1 failed: {SECRET}.", error_details=TRACEBACK)
+    insert(engine, "cancelled", status="failed", result_message="Cancelled.")
+
+    def found(text: str, **claims: Any) -> list[str]:
+        return [task["task_id"] for task in json.loads(get(discreet, f"/api/tasks/users/me?q={text}", 1, **claims))]
+
+    assert found("4711") == found("attempt") == []
+    assert found("4711", is_admin=True) == ["again", "failed"]
+    assert found("cancelled.") == ["cancelled"]
+    # What stands in its place is what is found.
+    assert found("during execution") == ["again", "failed"]
+    assert found("tried again") == ["again"]
+    assert found("during execution", is_admin=True) == []
+
+
 def test_cancelling_shows_an_owner_nothing_either(discreet: Flask, engine: sa.Engine) -> None:
     insert(engine, "a", status="running", result_message=SECRET, error_details=TRACEBACK)
 

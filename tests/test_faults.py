@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -36,6 +34,7 @@ from harness import (
     update,
     wait_until,
 )
+from poolers import transaction_pooler
 from sqlalchemy.engine import make_url
 
 from taskapi.database.models import Snapshot
@@ -267,36 +266,8 @@ def test_a_database_that_hangs_with_its_connections_open_costs_an_answer_and_no_
 @pytest.fixture
 def pooled(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
     """The cluster's URL by way of a transaction pooler."""
-    port = free_port()
-    folder = Path(tempfile.mkdtemp(prefix="taskapi-pooler-"))
-    users, settings = folder / "users", folder / "pgbouncer.ini"
-    users.write_text('"postgres" ""\n')
-    settings.write_text(
-        textwrap.dedent(
-            f"""
-            [databases]
-            * = host=127.0.0.1 port={cluster.port}
-            [pgbouncer]
-            listen_addr = 127.0.0.1
-            listen_port = {port}
-            unix_socket_dir =
-            auth_type = trust
-            auth_file = {users}
-            pool_mode = transaction
-            ignore_startup_parameters = extra_float_digits
-            """
-        )
-    )
-    become = []
-    if os.geteuid() == 0:  # which pgbouncer refuses to be
-        shutil.chown(folder, "postgres")
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    with (tmp_path / "pooler.log").open("wb") as log:
-        pooler = subprocess.Popen([*become, "pgbouncer", settings], stdout=log, stderr=log)
-    yield cluster.url(port=port)
-    pooler.kill()
-    pooler.wait()
-    shutil.rmtree(folder)
+    with transaction_pooler(cluster, tmp_path / "pooler.log") as url:
+        yield url
 
 
 @pytest.mark.slow

@@ -413,7 +413,7 @@ def test_a_server_needs_no_more_grants_after_an_upgrade_than_before(
 
 @contextlib.contextmanager
 def role_without_tables(engine: sa.Engine, url: str, statements: Iterable[str] = ()) -> Iterator[str]:
-    """The URL of a role with the grants that the README names, or others."""
+    """The URL of a role with the grants that the documentation names, or others."""
     role = f"taskapi_test_{secrets.token_hex(4)}"
     with engine.begin() as connection:
         name = connection.scalar(sa.text("SELECT current_schema()"))

@@ -58,6 +58,14 @@ def tasks(engine: sa.Engine) -> list[str]:
         (f"learning_path_id={BIGINT_MAX}", set()),
         ("kind=%27%20OR%201=1%20--", set()),
         ("kind=deck%25", set()),
+        ("q=", {"deck", "export"}),
+        ("q=DeCk", {"deck"}),
+        ("q=ailed_EXPORT_7", None),
+        ("q=d%25k", set()),
+        ("q=d_ck", set()),
+        ("q=d%5Cck", set()),
+        ("q=%27%20OR%201=1%20--", set()),
+        ("q=deck%208&status=running&kind=export", set()),
     ],
 )
 def test_a_list_holds_what_the_filters_let_through_in_its_order(
@@ -85,6 +93,8 @@ def test_a_list_holds_what_the_filters_let_through_in_its_order(
         ("status=%00", "status"),
         (f"status={'x' * 5000}", "status"),
         ("kind=a%00", "kind"),
+        ("q=a%00", "q"),
+        (f"q={'x' * 256}", "q"),
         ("learning_path_id=x", "learning_path_id"),
         ("learning_path_id=", "learning_path_id"),
         ("learning_path_id=-1", "learning_path_id"),
@@ -101,6 +111,20 @@ def test_a_filter_that_cannot_be_is_a_400_that_names_it(client: FlaskClient, que
         assert len(detail) < 200
 
 
+def test_a_text_is_looked_for_in_id_kind_stage_and_result(client: FlaskClient, engine: sa.Engine) -> None:
+    insert(engine, "Ab-1", kind="deck_export", stage="card_updates", result_message="50% done\nÄpfel")
+    insert(engine, "other", error_details="card")
+
+    def found(text: str) -> list[str]:
+        return names(client.get(f"{MINE}?q={quote(text)}", headers=bearer()))
+
+    for text in ("aB-1", "Deck Export", "deck_export", "CARD UPD", "50%", "done\n", "ÄPFEL"):
+        assert found(text) == ["Ab-1"], text
+    # Letters beyond ASCII are themselves, on both databases.
+    for text in ("äpfel", "x" * 255):
+        assert found(text) == [], text
+
+
 @pytest.mark.parametrize("path", [MINE, ALL])
 def test_behind_the_last_page_there_is_nothing_however_far(client: FlaskClient, tasks: list[str], path: str) -> None:
     for filters in ("", "&kind=deck", "&status=failed", "&limit=100"):
@@ -111,7 +135,7 @@ def test_behind_the_last_page_there_is_nothing_however_far(client: FlaskClient, 
 
 @pytest.mark.parametrize("path", [MINE, ALL])
 def test_the_pages_beside_a_filtered_one_are_filtered(client: FlaskClient, tasks: list[str], path: str) -> None:
-    filters = "&status=running,failed&status=pending&kind=deck" + ("&user_id=1" if path == ALL else "")
+    filters = "&status=running,failed&status=pending&kind=deck&q=Deck" + ("&user_id=1" if path == ALL else "")
     there, back = [], []
     url: str | None = f"{path}?limit=2{filters}"
 

@@ -1,4 +1,4 @@
-"""Behind nginx, with the configuration that the README gives."""
+"""Behind nginx, with the configuration that the documentation gives."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class Nginx:
     def __init__(self, backend: str, folder: Path, patience: str = "60s") -> None:
         self.port = free_port()
         self.access_log, self.error_log = folder / "taskapi.log", folder / "error.log"
-        [readme] = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-        site = readme.replace("127.0.0.1:8000", backend)
+        page = (ROOT / "taskapi" / "docs" / "deployment.md").read_text()
+        [shown] = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+        site = shown.replace("127.0.0.1:8000", backend)
         site = site.replace("/var/log/nginx", str(folder)).replace("read_timeout 60s", f"read_timeout {patience}")
         site = re.sub(r"ssl_certificate[^\n]*", "", site)
         site = re.sub(r"listen 443 ssl http2;[^\n]*", f"listen 127.0.0.1:{self.port};", site)

@@ -873,7 +873,7 @@ def plan(engine: sa.Engine, statement: str, **parameters: Any) -> str:
 
 
 # What a list asks for that is not filtered.
-EVERY: dict[str, Any] = {"statuses": tuple(TaskStatus), "kind": None, "path": None}
+EVERY: dict[str, Any] = {"statuses": tuple(TaskStatus), "kind": None, "path": None, "text": None, "hides": False}
 
 
 @pytest.mark.usefixtures("many_tasks")

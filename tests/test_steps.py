@@ -20,7 +20,7 @@ from harness import ROOT, insert, row, wait_until, writes
 from taskapi.progress import Progress, Step, Task, TaskClosed
 from taskapi.progress.parts import Part
 
-README = (ROOT / "README.md").read_text()
+WORKERS = (ROOT / "taskapi" / "docs" / "workers.md").read_text()
 
 
 @pytest.fixture
@@ -512,8 +512,8 @@ def test_another_attempt_has_the_whole_bar_again(progress: Progress, shows: Call
         shows(task, progress=50, completed_items=5, total_items=10)
 
 
-def test_the_example_of_the_readme_runs(progress: Progress, engine: sa.Engine) -> None:
-    [example] = re.findall(r"```python\n((?:(?!```).)*task\.step\((?:(?!```).)*)```", README, re.DOTALL)
+def test_the_example_of_the_documentation_runs(progress: Progress, engine: sa.Engine) -> None:
+    [example] = re.findall(r"```python\n((?:(?!```).)*task\.step\((?:(?!```).)*)```", WORKERS, re.DOTALL)
     drawn: list[int] = []
     names: dict[str, Any] = {"progress": progress, "draw": drawn.append}
 

@@ -21,9 +21,10 @@ bp = Blueprint("lists", __name__)
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 # What a page and the pages beside it have in common.
-FILTERS = ("status", "kind", "learning_path_id", "user_id")
+FILTERS = ("status", "kind", "learning_path_id", "user_id", "q")
 STATUSES = tuple(map(str, TaskStatus))
 WORD_LENGTH = 40
+TEXT_LENGTH = 255
 
 # A page's tasks, by skip and limit.
 Read = Callable[[int, int], list[Snapshot]]
@@ -32,8 +33,8 @@ Read = Callable[[int, int], list[Snapshot]]
 @bp.get("/users/me")
 def my_tasks() -> Response:
     """A page of the caller's tasks, newest first."""
-    identity, filters = current_identity(), _filters()
-    store = current().store
+    identity, store = current_identity(), current().store
+    filters = _filters(identity)
     return _page(lambda skip, limit: store.tasks_of(identity.user_id, skip, limit, filters), identity)
 
 
@@ -41,7 +42,7 @@ def my_tasks() -> Response:
 def all_tasks() -> Response:
     """A page of everybody's tasks, newest first, for administrators."""
     identity = current_administrator()
-    user_id, filters, store = _number("user_id"), _filters(), current().store
+    user_id, filters, store = _number("user_id"), _filters(identity), current().store
     if user_id is None:
         return _page(lambda skip, limit: store.tasks(skip, limit, filters), identity)
     return _page(lambda skip, limit: store.tasks_of(user_id, skip, limit, filters), identity)
@@ -80,11 +81,18 @@ def _links(pages: dict[str, tuple[int, int]]) -> str:
     )
 
 
-def _filters() -> Filters:
-    kind = request.args.get("kind")
-    if kind is not None and "\0" in kind:
-        raise BadParameterError("kind must be a text that a database can hold.")
-    return Filters(_statuses(), kind, _number("learning_path_id"))
+def _filters(identity: Identity) -> Filters:
+    text = _text("q")
+    if text is not None and len(text) > TEXT_LENGTH:
+        raise BadParameterError(f"q must have at most {TEXT_LENGTH} characters.")
+    return Filters(_statuses(), _text("kind"), _number("learning_path_id"), text, identity.is_admin)
+
+
+def _text(name: str) -> str | None:
+    text = request.args.get(name)
+    if text is not None and "\0" in text:
+        raise BadParameterError(f"{name} must be a text that a database can hold.")
+    return text
 
 
 def _statuses() -> list[TaskStatus]:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..database import schema
 from ..extras import MissingExtraError
 from ..state import current
+from .doctor import doctor
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -39,7 +40,8 @@ def downgrade():
     taskapi.migrations.downgrade(op, version={before})
 '''
 
-group = AppGroup("taskapi", help="Progress of background tasks: its tables.")
+group = AppGroup("taskapi", help="Progress of background tasks: its tables, and its health.")
+group.add_command(doctor)
 
 
 @group.command()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 
 from .. import extras
 from .dialect import Dialect
-from .statements import SNAPSHOT, Statements
+from .statements import SHOWN, SNAPSHOT, Statements
 
 # The triggers' NOTIFY channel; a payload is "<id>:<user_id>".
 CHANNEL = "user_tasks"
@@ -45,12 +45,16 @@ STATEMENTS = Statements(
         WHERE user_id = :user_id AND status = ANY(:statuses)
             AND (CAST(:kind AS text) IS NULL OR kind = :kind)
             AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+            AND (CAST(:text AS text) IS NULL
+                OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE status = ANY(:statuses)
             AND (CAST(:kind AS text) IS NULL OR kind = :kind)
             AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+            AND (CAST(:text AS text) IS NULL
+                OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks_lately=f"""
         SELECT {SNAPSHOT} FROM user_tasks
@@ -87,6 +91,29 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    active_by_kind="""
+        SELECT kind, status, count(*), extract(epoch FROM clock_timestamp() - min(created_at))::double precision
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
+    is_uncounted="""
+        SELECT 1 FROM user_tasks_schema
+        WHERE counted_until < statement_timestamp() - interval '10 seconds' AND EXISTS (
+            SELECT FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
+    count_from="""
+        SELECT greatest(counted_until, statement_timestamp() - interval '1 hour'),
+            statement_timestamp() - interval '5 seconds'
+        FROM user_tasks_schema
+        WHERE counted_until < statement_timestamp() - interval '10 seconds'
+        FOR UPDATE SKIP LOCKED""",
+    ended_between="""
+        SELECT kind, status, abs(attempt),
+            extract(epoch FROM started_at - created_at)::double precision,
+            extract(epoch FROM ended_at - started_at)::double precision
+        FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > :since AND ended_at <= :until""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM unnest(CAST(:ids AS bigint[]), CAST(:revisions AS bigint[])) AS known (known_id, known_revision)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyErro
 
 from .dialect import Dialect
 from .embedded import FileConnection, open_file
-from .statements import SNAPSHOT, Statements
+from .statements import SHOWN, SNAPSHOT, Statements
 
 # How long a writer waits for another one, in seconds.
 WRITE_LOCK_TIMEOUT = 20.0
@@ -42,12 +42,14 @@ STATEMENTS = Statements(
         WHERE user_id = :user_id AND status IN (SELECT value FROM json_each(:statuses))
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE status IN (SELECT value FROM json_each(:statuses))
             AND (:kind IS NULL OR kind = :kind)
             AND (:path IS NULL OR learning_path_id = :path)
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
     tasks_lately=f"""
         SELECT {SNAPSHOT} FROM user_tasks
@@ -92,6 +94,28 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    active_by_kind="""
+        SELECT kind, status, count(*), 86400 * (julianday('now') - julianday(min(created_at)))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
+    is_uncounted="""
+        SELECT 1 FROM user_tasks_schema
+        WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds') AND EXISTS (
+            SELECT 1 FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
+    count_from="""
+        SELECT max(counted_until, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour')),
+            strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-5 seconds')
+        FROM user_tasks_schema
+        WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds')""",
+    ended_between="""
+        SELECT kind, status, abs(attempt),
+            86400 * (julianday(started_at) - julianday(created_at)),
+            86400 * (julianday(ended_at) - julianday(started_at))
+        FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > :since AND ended_at <= :until""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))

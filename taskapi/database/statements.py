@@ -12,6 +12,18 @@ from .models import RESPONSE_FIELDS
 
 SNAPSHOT = f"{', '.join(RESPONSE_FIELDS)}, revision, cancel_requested_at"
 
+# What a list's reader is shown of a task, where a text is looked for. A bar shows a name's underscore as a space; where
+# `:hides`, what stands in a failure's place (see `models`) is all that is to be found of it.
+SHOWN = """replace(task_id || '\n' || coalesce(kind, '') || '\n' || coalesce(stage, '') || '\n' || coalesce(
+                CASE
+                    WHEN :hides AND status = 'failed' AND coalesce(result_message, '') <> 'Cancelled.'
+                        THEN 'Task failed during execution.'
+                    WHEN :hides AND error_details IS NOT NULL
+                            AND status IN ('pending', 'queued', 'starting', 'running')
+                        THEN 'Task failed during execution. It will be tried again.'
+                    ELSE result_message
+                END, ''), '_', ' ')"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statements:
@@ -22,7 +34,8 @@ class Statements:
     task: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = :task_id"""
 
-    # Lists: a filter that is not wanted is NULL, or all seven statuses.
+    # Lists: a filter that is not wanted is NULL, or all seven statuses. A text's ASCII letters may be large or small;
+    # those of other scripts are folded by no two databases alike, and are looked for as they are.
 
     tasks_of: str
 
@@ -57,6 +70,21 @@ class Statements:
 
     # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
     active_counts: str
+
+    # Those that have not ended, by kind and status, and for how many seconds the oldest has been there.
+    active_by_kind: str
+
+    # What ended is counted by one process for all: whoever moves the mark counts what lies between. Some seconds late,
+    # since a change is seen only at its commit; and what happened while nobody counted, of an hour at most.
+
+    is_uncounted: str
+
+    count_from: str
+
+    counted: str = """
+        UPDATE user_tasks_schema SET counted_until = :until"""
+
+    ended_between: str
 
     latest_of_learning_path: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks

@@ -48,11 +48,16 @@ class AttemptKey(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """Which tasks a list is to hold; None is no filter."""
+    """Which tasks a list is to hold; None is no filter.
+
+    `text` is looked for in what the reader is shown: `sees_errors` is whether that is what a hidden failure said.
+    """
 
     statuses: Sequence[TaskStatus] = tuple(TaskStatus)
     kind: str | None = None
     learning_path_id: int | None = None
+    text: str | None = None
+    sees_errors: bool = False
 
 
 EVERY_TASK = Filters()
@@ -104,6 +109,25 @@ class Position(NamedTuple):
     completed_items: int
     total_items: int | None
     progress: float
+
+
+class Active(NamedTuple):
+    """How many tasks of a kind have a status that is not final, and since how many seconds the oldest is there."""
+
+    kind: str | None
+    status: str
+    number: int
+    oldest: float
+
+
+class Ended(NamedTuple):
+    """A task that has ended: how often it was started, for how many seconds it waited until the last time, and ran."""
+
+    kind: str | None
+    status: str
+    starts: int
+    waited: float | None
+    ran: float | None
 
 
 # As a report's `total_items`: it is not known any more.
@@ -194,6 +218,23 @@ class Store:
         counts = dict.fromkeys(map(str, TaskStatus), 0) | ended | {status: count for status, count, _, _ in rows}
         waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
         return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
+
+    def active_by_kind(self) -> list[Active]:
+        """The tasks that have not ended, by kind and status; what there is most of first."""
+        return [Active(*row) for row in self._rows(self._sql.active_by_kind)]
+
+    def newly_ended(self) -> list[Ended]:
+        """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
+        if not self._rows(self._sql.is_uncounted):
+            return []
+        with self.engine.begin() as connection:
+            found = connection.execute(_text(self._sql.count_from)).one_or_none()
+            if found is None:  # another process counts
+                return []
+            since, until = found
+            connection.execute(_text(self._sql.counted), {"until": until})
+            rows = connection.execute(_text(self._sql.ended_between), {"since": since, "until": until})
+            return [Ended(*row) for row in rows]
 
     def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
         """The newest task of a learning path, whoever owns it."""
@@ -378,12 +419,15 @@ class Store:
         return [self._snapshot(row) for row in self.reader.rows(statement, parameters)]
 
     def _page(self, statement: str, filters: Filters, **parameters: Any) -> list[Snapshot]:
-        statuses, kind, path = filters
-        return self._snapshots(statement, statuses=self._list(statuses), kind=kind, path=path, **parameters)
+        statuses, kind, path, text, sees_errors = filters
+        hides = self._hides_errors and not sees_errors
+        return self._snapshots(
+            statement, statuses=self._list(statuses), kind=kind, path=path, text=text, hides=hides, **parameters
+        )
 
     def _lately(self, filters: Filters, most: int) -> dict[str, Any] | None:
         """What narrows down the newest so many of everybody's tasks; None where an index finds them, or nothing."""
-        if filters.learning_path_id is not None:
+        if filters.learning_path_id is not None or filters.text is not None:
             return None
         if FINAL.isdisjoint(filters.statuses):
             return {"kinds": self._list([]), "since": LAST_MOMENT}

@@ -25,7 +25,7 @@ type Values = Record<string, string | number | null | undefined>;
 /** With `{names}` of values, or made of them. */
 type Message = string | ((values: Record<string, any>) => string);
 type Say = (key: string, values?: Values) => string;
-/** By name; README.md has them all. */
+/** By name; docs/front-end.md has them all. */
 type Messages = Record<string, Message>;
 
 /** What is missing says nothing. Numbers are written as the language writes them. */

@@ -81,8 +81,10 @@ class Hub:
             reason = self.closing or (None if places.take(stream.user_id, most) else "busy")
             if reason is None:
                 stream.places = places
-        if not stream.is_held:
-            metrics.streams_refused.labels(reason).inc() if reason else metrics.streams_open.inc()
+        if reason is None:
+            _count(stream)
+        elif not stream.is_held:
+            metrics.streams_refused.labels(reason).inc()
         return reason
 
     def leave(self, stream: Stream, reason: str = "client") -> None:
@@ -93,9 +95,11 @@ class Hub:
             if places is None:
                 return
             places.give_back(stream.user_id)
-        if not stream.is_held:
-            metrics.streams_open.dec()
-            metrics.streams_ended.labels(reason).inc()
+        if stream.is_held:
+            metrics.polls_held.dec()
+            return
+        metrics.streams_open.dec()
+        metrics.streams_ended.labels(reason).inc()
 
     def _part(self, stream: Stream) -> None:
         topic = stream.topic
@@ -437,3 +441,12 @@ class Hub:
                 self._finish(stream, 0, farewell(reason), reason)
                 if not number % STREAMS_PER_TURN:
                     self._pause()
+
+
+def _count(stream: Stream) -> None:
+    """Count a stream, or a poll that is held, that comes."""
+    if stream.is_held:
+        metrics.polls_held.inc()
+        return
+    metrics.streams_opened.inc()
+    metrics.streams_open.inc()

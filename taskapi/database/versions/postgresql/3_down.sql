@@ -44,6 +44,10 @@ ON user_tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
     AND floor(extract(epoch FROM NEW.updated_at) * 20) = floor(extract(epoch FROM OLD.updated_at) * 20))
 EXECUTE FUNCTION user_tasks_announce_if_late()
 
+ALTER TABLE user_tasks_schema DROP COLUMN counted_until
+
+DROP INDEX ix_user_tasks_ended_at
+
 DROP INDEX ix_user_tasks_failed
 
 ALTER TABLE user_tasks DROP COLUMN traceparent

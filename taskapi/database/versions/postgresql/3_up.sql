@@ -69,4 +69,10 @@ BEGIN
         FOR EACH ROW EXECUTE FUNCTION user_tasks_announce(' || until || ')';
 END $$
 
+-- What ended last, for those who count it, and for the tasks that are to be removed.
+CREATE INDEX ix_user_tasks_ended_at ON user_tasks (ended_at) WHERE status IN ('completed', 'failed', 'timeout')
+
+-- Until when ended tasks were counted for the metrics: by one process for all.
+ALTER TABLE user_tasks_schema ADD COLUMN counted_until timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+
 UPDATE user_tasks_schema SET version = 3
