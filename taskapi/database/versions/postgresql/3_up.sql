@@ -26,32 +26,35 @@ DROP FUNCTION user_tasks_announce_if_late
 -- listener reads such a task again a little later. Starts, ends, other owners and requests to cancel are announced
 -- always. A key, not the row: a payload of 8000 bytes would fail the writer. Those who followed a task with its
 -- previous owner are told as well.
+--
+-- Each expression costs a writer more than what it computes (PL/pgSQL prepares it anew in each transaction): so the one
+-- that all writers pay for is one. To take a lock and let it go is one, too: no session that is interrupted keeps it.
 CREATE OR REPLACE FUNCTION user_tasks_announce() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    clock bigint := extract(epoch FROM clock_timestamp()) * 1000000;
-    task bigint := coalesce(NEW.id, OLD.id);
-    owner bigint := coalesce(NEW.user_id, OLD.user_id);
-    previous bigint := nullif(OLD.user_id, owner);
-    is_followed boolean := clock < TG_ARGV[0]::bigint;
-    key integer;
+    place integer := hashtext(TG_TABLE_SCHEMA);
 BEGIN
-    IF NEW.status = OLD.status AND previous IS NULL
-        AND NEW.cancel_requested_at IS NOT DISTINCT FROM OLD.cancel_requested_at
-        AND NEW.revision / 50000 = OLD.revision / 50000 AND NEW.revision / 50000 = clock / 50000
+    IF (CASE WHEN pg_try_advisory_lock(place, 0) THEN pg_advisory_unlock(place, 0) END)
+        AND (CASE WHEN pg_try_advisory_lock(place, (coalesce(NEW.id, OLD.id) & 2147483647)::integer)
+            THEN pg_advisory_unlock(place, (coalesce(NEW.id, OLD.id) & 2147483647)::integer) END)
+        AND (CASE WHEN pg_try_advisory_lock(place, ~(coalesce(NEW.user_id, OLD.user_id) & 2147483647)::integer)
+            THEN pg_advisory_unlock(place, ~(coalesce(NEW.user_id, OLD.user_id) & 2147483647)::integer) END)
+        AND (CASE WHEN (NEW.user_id <> OLD.user_id) IS NOT TRUE THEN true
+            WHEN pg_try_advisory_lock(place, ~(OLD.user_id & 2147483647)::integer)
+            THEN pg_advisory_unlock(place, ~(OLD.user_id & 2147483647)::integer) END)
+        AND extract(epoch FROM clock_timestamp()) > TG_ARGV[0]::bigint
     THEN
         RETURN NULL;
     END IF;
-    FOREACH key IN ARRAY ARRAY[0, task & 2147483647, ~(owner & 2147483647), ~(previous & 2147483647)] LOOP
-        EXIT WHEN is_followed OR key IS NULL;
-        -- One expression: a session that is interrupted in between would keep the lock.
-        is_followed := CASE WHEN pg_try_advisory_lock(hashtext(TG_TABLE_SCHEMA), key)
-            THEN NOT pg_advisory_unlock(hashtext(TG_TABLE_SCHEMA), key) ELSE true END;
-    END LOOP;
-    IF is_followed THEN
-        PERFORM pg_notify('user_tasks', task || ':' || owner);
-        IF previous IS NOT NULL THEN
-            PERFORM pg_notify('user_tasks', task || ':' || previous);
-        END IF;
+    IF NEW.status = OLD.status AND NEW.user_id = OLD.user_id
+        AND NEW.cancel_requested_at IS NOT DISTINCT FROM OLD.cancel_requested_at
+        AND NEW.revision / 50000 = OLD.revision / 50000
+        AND NEW.revision / 50000 = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint / 50000
+    THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_notify('user_tasks', coalesce(NEW.id, OLD.id) || ':' || coalesce(NEW.user_id, OLD.user_id));
+    IF NEW.user_id <> OLD.user_id THEN
+        PERFORM pg_notify('user_tasks', NEW.id || ':' || OLD.user_id);
     END IF;
     RETURN NULL;
 END $$
@@ -60,7 +63,7 @@ END $$
 DO $$
 DECLARE
     until bigint := CASE WHEN EXISTS (SELECT FROM user_tasks)
-        THEN extract(epoch FROM clock_timestamp() + interval '1 day') * 1000000 ELSE 0 END;
+        THEN extract(epoch FROM clock_timestamp() + interval '1 day') ELSE 0 END;
 BEGIN
     EXECUTE 'CREATE CONSTRAINT TRIGGER user_tasks_announce AFTER INSERT OR DELETE OR UPDATE OF
         task_id, user_id, learning_path_id, status, stage, progress, total_items, completed_items,
