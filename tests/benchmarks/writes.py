@@ -14,6 +14,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from taskapi.database.address import Url
 from taskapi.database.postgresql import CHANNEL, FOLLOW
 from taskapi.database.store import Report, Store
 from taskapi.stream.feed import Following
@@ -63,7 +64,7 @@ def _per_second(write: object) -> float:
 
 def _reports() -> float:
     with programs.task_database("sqlite") as url:
-        store = Store(programs.open_engine(url))
+        store = Store(Url.of(url))
         attempt = store.claim("hot", 60)
         assert attempt is not None
         found = _per_second(lambda number: store.report([Report(*attempt.key, progress=number % 100)], 60))
@@ -153,7 +154,7 @@ def _coming_and_going(url: str, engine: sa.Engine) -> Iterator[Row]:
     """What it costs to say what is followed: one feed, and streams that each follow a task of their own."""
     logging.getLogger("taskapi.stream.feed").disabled = True  # the feeds' threads outlive their database
     for at_a_time in (20, 1000):
-        store = Store(programs.open_engine(url))
+        store = Store(Url.of(url))
         crowd = Crowd(at_a_time)
         feed = PostgresqlFeed(store, crowd)
         threading.Thread(target=feed.run, daemon=True).start()

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
-from sqlalchemy.exc import SQLAlchemyError
 
+from ...database.failures import DatabaseError
 from ...database.postgresql import CANARY, CHANNEL
 from ...database.store import Store
 from .base import Feed, Following, Listener, Pace
@@ -37,7 +37,7 @@ Key = tuple[int, int]
 class PostgresqlFeed(Feed):
     """Listens to the notifications that the table's trigger sends on commit, of what is followed."""
 
-    outages = (SQLAlchemyError, psycopg.Error, OSError)
+    outages = (DatabaseError, psycopg.Error, OSError)
 
     def __init__(self, store: Store, listener: Listener) -> None:
         super().__init__(store, listener)
@@ -56,7 +56,7 @@ class PostgresqlFeed(Feed):
     def _watch(self) -> None:
         # Not before: the processes of a server that forks would share it.
         self._bell = self._bell or Bell()
-        with contextlib.closing(self._store.dialect.open_reader(self._store.engine.url)) as connection:
+        with contextlib.closing(self._store.dialect.open_reader(self._store.url)) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._listener.gap()
             self._listen(connection, self._bell)
