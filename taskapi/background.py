@@ -18,6 +18,7 @@ from .database import schema
 from .database.store import Store
 from .maintenance import Limits
 from .stream.broadcaster import Broadcaster
+from .stream.successors import Colleagues, Installation
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,16 @@ log = logging.getLogger(__name__)
 class Background:
     """One application's, in this process. The schema of an embedded database that it owns is kept up to date."""
 
-    def __init__(self, store: Store, broadcaster: Broadcaster, limits: Limits, *, owns_schema: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        broadcaster: Broadcaster,
+        limits: Limits,
+        installation: Installation | None,
+        *,
+        owns_schema: bool,
+    ) -> None:
+        self._installation = installation
         self._store = store
         self._broadcaster = broadcaster
         self._limits = limits
@@ -50,6 +60,8 @@ class Background:
             told.acquire()
             servers.when_told_to_stop(worker, told.release)
             _in_background(_say_bye_when_told, told, self._broadcaster)
+            if self._installation is not None and servers.is_cooperative() and servers.is_known_gunicorn():
+                self._broadcaster.relieve(Colleagues(self._installation, worker))
         # A worker that had nothing to do may be gone before; and other servers do not say that they stop.
         atexit.register(self._say_bye_at_the_end)
 

@@ -32,7 +32,8 @@ streams_open = Gauge("taskapi_streams_open", "Open event streams", multiprocess_
 streams_refused = Counter("taskapi_streams_refused", "Streams refused, by reason: busy, shutdown", ["reason"])
 streams_ended = Counter(
     "taskapi_streams_ended",
-    "Streams ended, by reason: done, deleted, expired, max_age, shutdown, stalled (dropped), client (it left)",
+    "Streams ended, by reason: done, deleted, expired, max_age, shutdown, stalled (dropped), client (it left), "
+    "handed_over (to another process)",
     ["reason"],
 )
 frames_sent = Counter("taskapi_frames_sent", "Frames given to streams, keep-alives not counted")
