@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import resource
@@ -67,6 +68,8 @@ class Background:
 
     def _say_bye_at_the_end(self) -> None:
         if self._process == os.getpid():  # not in a child, which has the same connections
+            with contextlib.suppress(SystemExit):  # gunicorn's way to quit may raise it once more, while this waits
+                self._broadcaster.close()
             self._broadcaster.close()
 
     def _is_up_to_date(self) -> bool:

@@ -139,6 +139,7 @@ class Handover:
     def take(self) -> None:
         """Offer to take streams over, and take what others hand over, for as long as the offer stands."""
         self._colleagues.offer()
+        log.info("streams of workers that stop can be handed over to this one")
         while (connection := self._colleagues.accept()) is not None:
             threading.Thread(target=self.take_from, args=(connection,), daemon=True).start()
 
