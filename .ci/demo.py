@@ -44,10 +44,10 @@ def look(demo: subprocess.Popen[str]) -> None:
         assert line, f"the demo ended with {demo.wait()}"
         first_line = first_line or time.monotonic()
         print(line, end="")
-        url = url or next(iter(re.findall(r"http://\S+#token=\S+", line)), "")
+        url = url or next(iter(re.findall(r"http://\S+/demo\?\S+", line)), "")
         curls += [line.strip()] if line.strip().startswith("curl ") else []
         assert time.monotonic() - started < INSTALLATION_SECONDS
-    page = urllib.request.urlopen(url.partition("#")[0], timeout=10).read()
+    page = urllib.request.urlopen(url, timeout=10).read()
     assert b"task-progress" in page or b"page.js" in page
     stream, poll = sorted(curls, key=lambda line: "/events" not in line)
     assert b'"task_id"' in subprocess.check_output(poll, shell=True, timeout=10)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import maintenance, servers
+from . import endings, maintenance, metrics, servers
 from .database import schema
 from .database.store import Store
 from .maintenance import Limits
@@ -35,12 +35,14 @@ class Background:
         installation: Installation | None,
         *,
         owns_schema: bool,
+        has_metrics: bool,
     ) -> None:
         self._installation = installation
         self._store = store
         self._broadcaster = broadcaster
         self._limits = limits
         self.owns_schema = owns_schema
+        self._has_metrics = has_metrics
         self._lock = threading.Lock()
         self._process = 0
 
@@ -56,6 +58,8 @@ class Background:
         _take_all_descriptors()
         self._broadcaster.start()
         _in_background(maintenance.run, self._store, self._limits)
+        if self._has_metrics:
+            _in_background(endings.run, self._store)
         if (worker := servers.gunicorn_worker()) is not None:
             told = threading.Lock()
             told.acquire()
@@ -71,6 +75,7 @@ class Background:
             with contextlib.suppress(SystemExit):  # gunicorn's way to quit may raise it once more, while this waits
                 self._broadcaster.close()
             self._broadcaster.close()
+            metrics.flush()
 
     def _is_up_to_date(self) -> bool:
         try:

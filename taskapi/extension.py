@@ -168,7 +168,9 @@ def make_state(
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
     installation = None if is_in_memory(engine.url) else Installation((str(engine.url), settings["URL_PREFIX"]), keys)
-    background = Background(store, broadcaster, limits_of(settings), installation, owns_schema=owns_schema)
+    background = Background(
+        store, broadcaster, limits_of(settings), installation, owns_schema=owns_schema, has_metrics=settings["METRICS"]
+    )
     return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, keys[0])
 
 

@@ -9,7 +9,7 @@ PACKAGES = {
     "server": ("flask_cors", "flask_jwt_extended", "flask_migrate", "flask_sqlalchemy"),
     "postgresql": ("psycopg",),
     "cli": ("rich",),
-    "docs": ("flask_swagger_ui",),
+    "docs": ("flask_swagger_ui", "markdown_it"),
     "metrics": ("prometheus_client",),
 }
 

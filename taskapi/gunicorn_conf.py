@@ -22,6 +22,12 @@ control_socket_disable = True
 # No query strings: tickets travel there.
 access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(D)s'
 
+log_format = os.environ.get("TASKAPI_LOG_FORMAT", "text")
+if log_format not in ("text", "json"):
+    raise ConfigError("TASKAPI_LOG_FORMAT must be text or json.")
+if log_format == "json":
+    logger_class = "taskapi.logs.JsonLogger"
+
 # Where the workers' counts for `/metrics` meet (see `metrics`): the operator's folder, or one for this master alone,
 # since after a USR2 the new master starts with the environment that this one was started with.
 own_counts = None

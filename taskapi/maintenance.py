@@ -50,6 +50,7 @@ def run(store: Store, limits: Limits) -> None:
     waiting_at = time.monotonic()
     while True:
         time.sleep(INTERVAL_SECONDS)
+        metrics.flush()
         try:
             close_overdue(store, limits)
             if limits.start_within and time.monotonic() >= waiting_at:

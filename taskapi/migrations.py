@@ -1,4 +1,4 @@
-"""The tables in a host's own Alembic history: one revision of the host's calls `upgrade(op, version=2)`."""
+"""The tables in a host's own Alembic history: one revision of the host's calls `upgrade(op, version=3)`."""
 
 from __future__ import annotations
 

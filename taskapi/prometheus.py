@@ -14,30 +14,61 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Metric, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "exposition"]
+__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "exposition"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # The kinds whose counts stay true when their process is gone. Those of all the dead are kept in one file of each.
 SUMMED = ("counter", "histogram", "summary")
 LOCK_LOOK_SECONDS = 0.001
+LABELS = ("kind", "status")
 
 _folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
-def exposition() -> bytes:
-    """The counts of all processes, as Prometheus reads them."""
-    if not _folder:
-        return generate_latest(REGISTRY)
+def exposition(tasks: Iterable[tuple[str, str, int, float]]) -> bytes:
+    """The counts of all processes, as Prometheus reads them, and what is in the database now.
+
+    `tasks`: kind, status, how many there are, and since how many seconds the oldest is there.
+    """
     registry = CollectorRegistry()
+    registry.register(_Tasks(tasks))
+    if not _folder:
+        return generate_latest(registry) + generate_latest(REGISTRY)
     with _locked(Path(_folder)) as folder:
         _bury_the_dead(folder, os.getpid())
         registry.register(_Files(folder))
         return generate_latest(registry)
+
+
+class _Tasks(Collector):
+    """What is in the database now."""
+
+    def __init__(self, tasks: Iterable[tuple[str, str, int, float]]) -> None:
+        self._tasks = tasks
+
+    def collect(self) -> Iterable[Metric]:
+        """Two gauges."""
+        counts = GaugeMetricFamily("taskapi_tasks", "Tasks that have not ended, by kind and status", labels=LABELS)
+        ages = GaugeMetricFamily("taskapi_oldest_task_seconds", "Since when the oldest of them is there", labels=LABELS)
+        for kind, status, count, oldest in self._tasks:
+            counts.add_metric((kind, status), count)
+            ages.add_metric((kind, status), oldest)
+        return [counts, ages]
 
 
 class _Files(Collector):

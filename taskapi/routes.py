@@ -52,9 +52,10 @@ def _wanted(settings: dict[str, Any]) -> Iterator[Blueprint]:
         yield metrics.bp
     if settings["DOCS"]:
         extras.need("docs", "TASKAPI_DOCS")
-        from .site import docs
+        from .site import docs, documentation
 
         yield docs.bp
+        yield documentation.bp
 
 
 def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any) -> None:

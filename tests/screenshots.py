@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from taskapi.database import schema
 from taskapi.database.connections import open_engine
 
-PICTURES = Path(__file__).parent / "pictures"
+PICTURES = Path(__file__).parent.parent / "taskapi" / "docs" / "pictures"
 # The same element in five states, the last two in another dress; and what it can be asked for.
 ELEMENTS = """<!doctype html><meta charset="utf-8"><style>
   body { font: 15px system-ui; margin: 20px; display: grid; gap: 22px; }

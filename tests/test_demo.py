@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -49,6 +51,7 @@ class Demo:
     """A running `flask demo`, its output in a pipe."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
         self.database = f"sqlite:///{folder}/demo.db"
         command = [FLASK, "demo", "--folder", str(folder), *arguments]
         self.process = subprocess.Popen(
@@ -69,8 +72,13 @@ class Demo:
 
     @property
     def url(self) -> str:
-        found: list[str] = re.findall(r"^ +(http\S+)#token=\S+$", self.text, re.MULTILINE)
+        """The address to open."""
+        found: list[str] = re.findall(r"^ +(http\S+)$", self.text, re.MULTILINE)
         return found[0]
+
+    @property
+    def origin(self) -> str:
+        return self.url.partition("/demo?")[0]
 
     @property
     def curls(self) -> list[str]:
@@ -302,9 +310,42 @@ def test_the_page_answers_at_the_printed_url(demo: Demo) -> None:
         assert response.headers["Content-Type"].startswith("text/html")
 
 
-def test_one_url_and_two_curl_lines_are_printed(demo: Demo) -> None:
-    assert len(re.findall("#token=", demo.text)) == 1
+def test_one_url_and_two_curl_lines_are_printed_that_a_screen_has_room_for(demo: Demo) -> None:
+    assert len(re.findall(r"^ +http\S+$", demo.text, re.MULTILINE)) == 1
     assert len(demo.curls) == 2
+    assert len(demo.url) < 60
+    assert "eyJ" not in demo.text
+
+
+def test_the_printed_url_signs_in_any_number_of_times_and_nothing_like_it_does(demo: Demo) -> None:
+    def location(query: str) -> str | None:
+        with contextlib.closing(HTTPConnection(demo.origin.removeprefix("http://"), timeout=10)) as connection:
+            connection.request("GET", f"/demo{query}")
+            return connection.getresponse().headers["Location"]
+
+    query = demo.url.removeprefix(f"{demo.origin}/demo")
+    for _ in range(2):
+        assert str(location(query)).startswith("/#token=eyJ")
+    assert [location(other) for other in ("", "?", query[:-1], f"{query}x", "?%FF")] == [None] * 5
+
+
+def test_what_signs_in_is_in_no_log_and_goes_with_the_demo(
+    start_demo: Callable[..., Demo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--access-logfile -")
+    demo = start_demo("--port", str(free_port()))
+    demo.wait_until_ready()
+    header, log = demo.folder / "demo-header", demo.folder / "demo-server.log"
+    assert header.stat().st_mode & 0o777 == 0o600
+
+    urlopen(demo.url).close()
+    wait_until(lambda: "GET /demo HTTP" in log.read_text())
+    assert demo.url.partition("?")[2] not in log.read_text()
+
+    demo.process.terminate()
+
+    assert demo.process.wait(20) == 0
+    assert not header.exists()
 
 
 def test_the_first_curl_line_polls_the_newest_task(demo: Demo) -> None:
@@ -338,8 +379,8 @@ def test_the_second_curl_line_shows_a_bar_that_moves(demo: Demo) -> None:
 def test_the_curl_lines_hold_one_argument_each_where_a_shell_could_split_them(demo: Demo) -> None:
     for line in demo.curls:
         *_, header, url = shlex.split(line)
-        assert header.startswith("Authorization: Bearer ey")
-        assert url.startswith(demo.url)
+        assert header == f"@{demo.folder}/demo-header"
+        assert url.startswith(demo.origin)
 
 
 def test_the_worker_gives_way_to_others(demo: Demo) -> None:
@@ -350,7 +391,6 @@ def test_another_port_is_taken_if_8000_is_in_use(demo: Demo, start_demo: Callabl
     second = start_demo()  # the shared one, or somebody else, has 8000
     second.wait_until_ready()
 
-    assert second.url != demo.url
-    assert second.url != "http://127.0.0.1:8000/"
+    assert second.origin not in (demo.origin, "http://127.0.0.1:8000")
     with urlopen(second.url) as response:
         assert response.status == 200

@@ -13,11 +13,13 @@ import textwrap
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
+import documents
 import pytest
 from browser import Visit
+from documents import Block
 from harness import KEY, ROOT, Follower, Server, free_port, wait_until
 
 pytest.importorskip("flask_login", reason="the guide's application needs the package flask-login")
@@ -26,21 +28,10 @@ pytest.importorskip("flask_wtf", reason="the guide's application needs the packa
 GUIDE = ROOT / "taskapi" / "docs" / "in-your-application.md"
 # What stands for itself, or changes how the application is served.
 OTHERS = ("tokens.py", "keys.py", "mounted.py", "gunicorn.conf.py")
-# A file names itself in its first line.
-NAME = re.compile(r"(?:# |<!-- |\+\+\+ )([\w/]+\.\w+(?:\.py)?)(?: -->)?\n")
-
-
-class Block(NamedTuple):
-    """A block of code: its language, the file that it is or changes, and its text."""
-
-    language: str
-    file: str
-    text: str
 
 
 def blocks() -> list[Block]:
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-    return [Block(language, name[1] if (name := NAME.match(text)) else "", text) for language, text in found]
+    return documents.blocks(GUIDE)
 
 
 def changed(text: str, difference: str) -> str:

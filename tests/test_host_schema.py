@@ -70,7 +70,7 @@ WRITTEN_BY_HAND = '''
     down_revision = None
 
     def upgrade():
-        taskapi.migrations.upgrade(op, version=2)
+        taskapi.migrations.upgrade(op, version=3)
 
     def downgrade():
         taskapi.migrations.downgrade(op, version=0)
@@ -144,9 +144,9 @@ def alembics_account(engine: sa.Engine) -> list[str]:
         return list(connection.scalars(sa.text("SELECT version_num FROM alembic_version")))
 
 
-def install_version_1(engine: sa.Engine, url: str) -> None:
-    """What the standalone service of version 1 left, with rows."""
-    text = (VERSIONS / f"1.{engine.dialect.name}.sql").read_text()
+def install_version(number: int, engine: sa.Engine, url: str) -> None:
+    """What the standalone service of an older version left, with rows."""
+    text = (VERSIONS / f"{number}.{engine.dialect.name}.sql").read_text()
     if engine.dialect.name == "sqlite":
         with contextlib.closing(sqlite3.connect(str(engine.url.database))) as connection:
             connection.executescript(text)
@@ -190,7 +190,7 @@ def test_a_revision_of_the_hosts_own_brings_the_tables_and_takes_them_away(
     app.flask("db", "downgrade")
 
     assert "flask db upgrade" in written
-    assert "brings version 2 already" in once_more
+    assert "brings version 3 already" in once_more
     assert "No changes in schema detected" in again
     assert len(app.revisions()) == 2
     assert "user_tasks" not in "".join(app.revisions())
@@ -229,7 +229,7 @@ def test_without_alembic_a_command_brings_the_tables_and_makes_the_file(
     again = app.flask("taskapi", "upgrade")
     ready = app.readiness
 
-    assert said == again == "The tables of taskapi are at version 2.\n"
+    assert said == again == "The tables of taskapi are at version 3.\n"
     assert ready.startswith("200")
     assert insert(engine, "a")
 
@@ -266,10 +266,11 @@ def test_what_keeps_the_command_from_writing_a_revision_is_a_sentence(host: Call
 
 
 @pytest.mark.slow
-def test_a_standalone_database_of_version_1_moves_into_a_host(
-    host: Callable[[str], Application], engine: sa.Engine, fresh_url: str, standalone: Callable[..., str]
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_standalone_database_of_an_older_version_moves_into_a_host(
+    host: Callable[[str], Application], engine: sa.Engine, fresh_url: str, standalone: Callable[..., str], number: int
 ) -> None:
-    install_version_1(engine, fresh_url)
+    install_version(number, engine, fresh_url)
     app = host(BEFORE)
     app.flask("db", "init")
 
@@ -284,16 +285,39 @@ def test_a_standalone_database_of_version_1_moves_into_a_host(
     assert len(alembics_account(engine)) == 1
 
 
-def test_a_standalone_database_of_version_1_is_upgraded_by_a_hosts_command(
-    host: Callable[[str], Application], engine: sa.Engine, fresh_url: str
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_standalone_database_of_an_older_version_is_upgraded_by_a_hosts_command(
+    host: Callable[[str], Application], engine: sa.Engine, fresh_url: str, number: int
 ) -> None:
-    install_version_1(engine, fresh_url)
+    install_version(number, engine, fresh_url)
     app = host(ALONE)
 
     app.flask("taskapi", "upgrade")
 
     assert app.readiness.startswith("200")
     assert row(engine, "waiting")["status"] == "pending"
+
+
+@pytest.mark.slow
+def test_a_host_that_brought_version_2_brings_the_newest_by_a_second_revision(
+    host: Callable[[str], Application], engine: sa.Engine
+) -> None:
+    app = host(AFTER)
+    app.flask("db", "init")
+    app.write("migrations/versions/1.py", WRITTEN_BY_HAND.replace(f"version={schema.VERSION}", "version=2"))
+    app.flask("db", "upgrade")
+    with engine.connect() as connection:
+        first = schema.version_of(connection)
+
+    app.flask("taskapi", "migration")
+    app.flask("db", "upgrade")
+    ready = app.readiness
+    app.flask("db", "downgrade")
+
+    assert first == 2
+    assert ready.startswith("200")
+    with engine.connect() as connection:
+        assert schema.version_of(connection) == 2
 
 
 @pytest.mark.slow
@@ -371,10 +395,11 @@ def test_an_operator_whose_tables_are_missing_is_told_what_brings_them(
 
 
 @pytest.mark.parametrize("fresh_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("number", [1, 2])
 def test_a_server_needs_no_more_grants_after_an_upgrade_than_before(
-    fresh_url: str, engine: sa.Engine, standalone: Callable[..., str]
+    fresh_url: str, engine: sa.Engine, standalone: Callable[..., str], number: int
 ) -> None:
-    install_version_1(engine, fresh_url)
+    install_version(number, engine, fresh_url)
     with role_without_tables(engine, fresh_url) as url:
         standalone("upgrade")
 

@@ -38,7 +38,7 @@ def test_streams_are_counted_over_all_workers_from_opening_to_end(start_server: 
     streams = [server.stream("/api/tasks/a/events") for _ in range(10)]
     for stream in streams:
         stream.next()
-    assert metric(server, "taskapi_streams_open") == 10
+    wait_until(lambda: metric(server, "taskapi_streams_open") == 10)
 
     streams[0].close()
     wait_until(lambda: metric(server, "taskapi_streams_open") == 9)
@@ -46,11 +46,30 @@ def test_streams_are_counted_over_all_workers_from_opening_to_end(start_server: 
     for stream in streams[1:]:
         stream.rest()
 
-    assert metric(server, "taskapi_streams_open") == 0
-    assert metric(server, 'taskapi_streams_ended_total{reason="client"}') == 1
-    assert metric(server, 'taskapi_streams_ended_total{reason="done"}') == 9
-    assert metric(server, "taskapi_frames_sent_total") >= 19
+    wait_until(lambda: metric(server, "taskapi_streams_open") == 0)
+    wait_until(lambda: metric(server, 'taskapi_streams_ended_total{reason="client"}') == 1)
+    wait_until(lambda: metric(server, 'taskapi_streams_ended_total{reason="done"}') == 9)
+    wait_until(lambda: metric(server, "taskapi_frames_sent_total") >= 19)
     wait_until(lambda: metric(server, "taskapi_feed_connected") == 1)
+    assert metric(server, "taskapi_streams_opened_total") == 10
+    assert metric(server, 'taskapi_feed_lag_seconds_bucket{le="10.0"}') >= 1
+
+
+def test_polls_are_counted_by_answer_and_those_that_wait_are_seen(server: Server, engine: sa.Engine) -> None:
+    insert(engine, "a", status="running")
+    before = {status: metric(server, f'taskapi_polls_total{{status="{status}"}}') for status in (200, 304)}
+
+    tag = server.get("/api/tasks/a/status", 1).headers["ETag"]
+    held = threading.Thread(
+        target=server.get, args=("/api/tasks/a/status", 1), kwargs={"If_None_Match": tag, "Prefer": "wait=2"}
+    )
+    held.start()
+
+    wait_until(lambda: metric(server, "taskapi_polls_held") == 1)
+    held.join()
+    assert metric(server, "taskapi_polls_held") == 0
+    after = {status: metric(server, f'taskapi_polls_total{{status="{status}"}}') for status in (200, 304)}
+    assert after == {200: before[200] + 1, 304: before[304] + 1}
 
 
 def test_refused_streams_are_counted_by_reason(start_server: Start, engine: sa.Engine) -> None:

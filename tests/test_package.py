@@ -285,8 +285,9 @@ def test_an_installed_demo_moves_a_bar(full: Path, tmp_path: Path) -> None:
     port = free_port()
 
     with running([str(full), "-m", "taskapi", "demo", "--port", str(port), "--folder", "."], tmp_path) as log:
-        token = wait_until(lambda: re.search(r"#token=(\S+)", log.read_text()))[1]
-        stream = EventStream(port, "/api/tasks/users/me/events", {"Authorization": f"Bearer {token}"})
+        wait_until(lambda: "curl" in log.read_text())
+        name, value = (tmp_path / "demo-header").read_text().strip().split(": ")
+        stream = EventStream(port, "/api/tasks/users/me/events", {name: value})
         assert moves(stream)
 
     assert (full.parent.parent / "var" / "taskapi-instance" / "taskapi.db").exists()

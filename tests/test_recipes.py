@@ -344,7 +344,108 @@ def test_rq_tries_a_job_that_breaks_again_and_the_last_attempt_decides(
     assert task["result_message"].startswith("FileNotFoundError: [Errno 2] No such file or directory")
 
 
-@pytest.mark.parametrize("recipe", ["celery_tasks", "rq_jobs"])
+def test_dramatiq_compiles_every_module_in_front_of_an_open_stream(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, rabbitmq_url: str
+) -> None:
+    pytest.importorskip("dramatiq")
+    work, start = commands("dramatiq_jobs.py")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    run(work, BROKER_URL=rabbitmq_url)
+    task_id = output_of(run(start.replace("/usr/lib/python3", str(modules)), BROKER_URL=rabbitmq_url))
+    shown = watch(stream)
+
+    assert (shown[0]["task_id"], shown[0]["status"]) == (task_id, "queued")
+    task = check_completed(engine, shown, len(MODULES))
+    assert int(task["result_message"].removesuffix(" bytes of code")) > 100_000
+
+
+def test_huey_reads_every_module_in_front_of_an_open_stream(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, redis_url: str
+) -> None:
+    pytest.importorskip("huey")
+    work, start = commands("huey_jobs.py")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    run(work, REDIS_URL=redis_url)
+    task_id = output_of(run(start.replace("/usr/lib/python3", str(modules)), REDIS_URL=redis_url))
+    shown = watch(stream)
+
+    assert (shown[0]["task_id"], shown[0]["status"]) == (task_id, "queued")
+    task = check_completed(engine, shown, len(MODULES))
+    assert int(task["result_message"].removesuffix(" words")) > 100_000
+
+
+@pytest.mark.parametrize("recipe", ["dramatiq_jobs", "huey_jobs"])
+@only_sqlite
+def test_dramatiq_and_huey_try_a_job_that_breaks_again_and_the_last_attempt_decides(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, recipe: str, request: pytest.FixtureRequest
+) -> None:
+    pytest.importorskip(recipe.removesuffix("_jobs"))
+    broker = "rabbitmq_url" if recipe == "dramatiq_jobs" else "redis_url"
+    url = {"BROKER_URL" if broker == "rabbitmq_url" else "REDIS_URL": request.getfixturevalue(broker)}
+    work, start = commands(f"{recipe}.py")
+    (modules / "aaa.py").symlink_to("/nowhere")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    run(work, **url)
+    task_id = output_of(run(start.replace("/usr/lib/python3", str(modules)), **url))
+    shown = watch(stream)
+
+    queued = {task["result_message"] for task in shown if task["status"] == "queued" and task["result_message"]}
+    assert {message.split(":")[0] for message in queued} == {f"Attempt {number} failed" for number in (1, 2)}
+    ended = row(engine, task_id)
+    assert (ended["status"], ended["attempt"]) == ("failed", 3)
+    assert ended["result_message"].startswith("FileNotFoundError")
+
+
+@pytest.mark.parametrize("recipe", ["dramatiq_jobs", "huey_jobs"])
+@only_sqlite
+def test_dramatiq_and_huey_stop_a_job_that_is_cancelled_and_do_not_try_it_again(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, recipe: str, request: pytest.FixtureRequest
+) -> None:
+    pytest.importorskip(recipe.removesuffix("_jobs"))
+    broker = "rabbitmq_url" if recipe == "dramatiq_jobs" else "redis_url"
+    url = {"BROKER_URL" if broker == "rabbitmq_url" else "REDIS_URL": request.getfixturevalue(broker)}
+    for number in range(19):  # enough for some seconds
+        shutil.copytree(modules, modules / f"copy {number}", ignore=shutil.ignore_patterns("copy *"))
+    work, start = commands(f"{recipe}.py")
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    run(work, **url)
+    task_id = output_of(run(start.replace("/usr/lib/python3", str(modules)), **url))
+    watch_until_it_counts(stream)
+    assert server.request("POST", f"/api/tasks/{task_id}/cancel", USER).status == 202
+    watch(stream)
+    shutil.rmtree(modules)
+    modules.mkdir()
+    output_of(run(start.replace("/usr/lib/python3", str(modules)), **url))
+    watch(stream)
+
+    cancelled = row(engine, task_id)
+    assert (cancelled["status"], cancelled["result_message"], cancelled["attempt"]) == ("failed", "Cancelled.", 1)
+
+
+def test_dramatiq_hands_the_job_of_a_killed_worker_to_another_one(
+    server: Server, engine: sa.Engine, run: Run, modules: Path, rabbitmq_url: str
+) -> None:
+    pytest.importorskip("dramatiq")
+    work, start = commands("dramatiq_jobs.py")
+    for number in range(4):  # enough for some seconds
+        shutil.copytree(modules, modules / f"copy {number}", ignore=shutil.ignore_patterns("copy *"))
+    stream = server.stream("/api/tasks/users/me/events", USER)
+
+    killed = run(work, BROKER_URL=rabbitmq_url)
+    output_of(run(start.replace("/usr/lib/python3", str(modules)), BROKER_URL=rabbitmq_url))
+    shown = watch_until_it_counts(stream)
+    os.killpg(killed.pid, signal.SIGKILL)
+    run(work, BROKER_URL=rabbitmq_url)
+    shown += watch(stream)
+
+    check_begun_anew(engine, shown, 5 * len(MODULES))
+
+
+@pytest.mark.parametrize("recipe", ["celery_tasks", "dramatiq_jobs", "huey_jobs", "rq_jobs"])
 @only_sqlite
 def test_without_a_broker_the_task_fails_and_the_view_is_told(
     server: Server, engine: sa.Engine, run: Run, recipe: str
@@ -353,7 +454,8 @@ def test_without_a_broker_the_task_fails_and_the_view_is_told(
     stream = server.stream("/api/tasks/users/me/events", USER)
 
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    asking = run(commands(f"{recipe}.py")[1], REDIS_URL=nowhere, BROKER_URL=nowhere)
+    broker = nowhere.replace("redis:", "amqp:") if recipe == "dramatiq_jobs" else nowhere
+    asking = run(commands(f"{recipe}.py")[1], REDIS_URL=nowhere, BROKER_URL=broker)
     shown = watch(stream)
 
     assert asking.wait(SECONDS) == 1

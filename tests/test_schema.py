@@ -98,15 +98,16 @@ def test_every_change_by_hand_moves_revision_and_updated_at(engine: sa.Engine, c
     assert is_now(after["updated_at"])
 
 
-def test_a_lease_that_is_renewed_moves_nothing(engine: sa.Engine) -> None:
+@pytest.mark.parametrize("hidden", ["lease_expires_at", "traceparent"])
+def test_what_nobody_is_shown_moves_nothing(engine: sa.Engine, hidden: str) -> None:
     insert(engine, "a", status="running")
     before = row(engine, "a")
 
-    run(engine, "UPDATE user_tasks SET lease_expires_at = '2030-01-01 00:00:00'")
+    run(engine, f"UPDATE user_tasks SET {hidden} = '2030-01-01 00:00:00'")
 
     after = row(engine, "a")
-    assert after["lease_expires_at"]
-    assert {**after, "lease_expires_at": None} == before
+    assert after[hidden]
+    assert {**after, hidden: None} == before
 
 
 def test_changes_in_one_transaction_each_have_a_revision(engine: sa.Engine) -> None:
@@ -366,6 +367,7 @@ def test_a_lease_alone_announces_nothing_and_a_delete_does(engine: sa.Engine, an
         "ended_at = 'yesterday evening'",
         "lease_expires_at = 'infinity'",
         "lease_expires_at = 'x'",
+        f"traceparent = '{256 * 'x'}'",
     ],
 )
 def test_what_could_not_be_shown_is_refused(engine: sa.Engine, change: str) -> None:
@@ -638,10 +640,11 @@ def test_a_downgrade_leaves_nothing_and_an_upgrade_works_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("older", ["0001", "0002"])
 def test_a_hundred_thousand_tasks_are_upgraded_within_seconds_of_a_waiting_reader(
-    fresh_engine: sa.Engine, migrate: Callable[..., None]
+    fresh_engine: sa.Engine, migrate: Callable[..., None], older: str
 ) -> None:
-    migrate("upgrade", "0001")
+    migrate("upgrade", older)
     with fresh_engine.begin() as connection:
         connection.exec_driver_sql("""
             INSERT INTO user_tasks (task_id, user_id, status)
@@ -771,7 +774,7 @@ def plan(engine: sa.Engine, statement: str, **parameters: Any) -> str:
 
 
 # What a list asks for that is not filtered.
-EVERY: dict[str, Any] = {"statuses": tuple(TaskStatus), "kind": None, "path": None}
+EVERY: dict[str, Any] = {"statuses": tuple(TaskStatus), "kind": None, "path": None, "text": None, "hides": False}
 
 
 @pytest.mark.usefixtures("many_tasks")

@@ -6,6 +6,7 @@ import re
 
 from flask import Blueprint, Response, request
 
+from .. import metrics
 from ..auth.access import current_identity, permitted, visible_task
 from ..auth.identity import Identity
 from ..database.models import BIGINT_MAX, Snapshot
@@ -58,7 +59,9 @@ def _task_response(task: Snapshot, identity: Identity) -> Response:
     if not task.status.is_final:
         headers.append(("Retry-After", RETRY_AFTER_SECONDS))
     if _client_has(task):
+        metrics.polls.add("304")
         return Response(status=304, headers=headers)
+    metrics.polls.add("200")
     return Response(task.json_for(identity.is_admin), headers=headers, content_type="application/json")
 
 

@@ -85,6 +85,29 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    active_by_kind="""
+        SELECT kind, status, count(*), extract(epoch FROM clock_timestamp() - min(created_at))::double precision
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
+    is_uncounted="""
+        SELECT 1 FROM user_tasks_schema
+        WHERE counted_until < statement_timestamp() - interval '10 seconds' AND EXISTS (
+            SELECT FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
+    count_from="""
+        SELECT greatest(counted_until, statement_timestamp() - interval '1 hour'),
+            statement_timestamp() - interval '5 seconds'
+        FROM user_tasks_schema
+        WHERE counted_until < statement_timestamp() - interval '10 seconds'
+        FOR UPDATE SKIP LOCKED""",
+    ended_between="""
+        SELECT kind, status, abs(attempt),
+            extract(epoch FROM started_at - created_at)::double precision,
+            extract(epoch FROM ended_at - started_at)::double precision
+        FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > :since AND ended_at <= :until""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM unnest(CAST(:ids AS bigint[]), CAST(:revisions AS bigint[])) AS known (known_id, known_revision)

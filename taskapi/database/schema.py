@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .connections import DIALECTS, dialect_of, is_in_memory
 from .store import Store
 
-VERSION = 2
+VERSION = 3
 VERSIONS = Path(__file__).with_name("versions")
 ENCODING = "UTF8"
 # Since version 2 the tables themselves tell which version they have.
@@ -60,7 +60,8 @@ def version_of(connection: Connection) -> int:
     columns = {column["name"] for column in inspector.get_columns("user_tasks")}
     if "attempt" not in columns or not inspector.has_table("user_tasks_schema"):
         return 1
-    return int(connection.execute(sa.text("SELECT version FROM user_tasks_schema")).scalar_one())
+    told = int(connection.execute(sa.text("SELECT version FROM user_tasks_schema")).scalar_one())
+    return told if "traceparent" in columns else min(told, 2)
 
 
 def upgrade_to(op: Operations, version: int, found: int | None = None) -> None:

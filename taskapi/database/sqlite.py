@@ -94,6 +94,28 @@ STATEMENTS = Statements(
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY status""",
+    active_by_kind="""
+        SELECT kind, status, count(*), 86400 * (julianday('now') - julianday(min(created_at)))
+        FROM user_tasks
+        WHERE status IN ('pending', 'queued', 'starting', 'running')
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
+    is_uncounted="""
+        SELECT 1 FROM user_tasks_schema
+        WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds') AND EXISTS (
+            SELECT 1 FROM user_tasks
+            WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
+    count_from="""
+        SELECT max(counted_until, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour')),
+            strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-5 seconds')
+        FROM user_tasks_schema
+        WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds')""",
+    ended_between="""
+        SELECT kind, status, abs(attempt),
+            86400 * (julianday(started_at) - julianday(created_at)),
+            86400 * (julianday(ended_at) - julianday(started_at))
+        FROM user_tasks
+        WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > :since AND ended_at <= :until""",
     news=f"""
         SELECT {SNAPSHOT}, known_id
         FROM (SELECT CAST(key AS INTEGER) AS known_id, value AS known_revision FROM json_each(:known))

@@ -111,6 +111,25 @@ class Position(NamedTuple):
     progress: float
 
 
+class Active(NamedTuple):
+    """How many tasks of a kind have a status that is not final, and since how many seconds the oldest is there."""
+
+    kind: str | None
+    status: str
+    number: int
+    oldest: float
+
+
+class Ended(NamedTuple):
+    """A task that has ended: how often it was started, for how many seconds it waited until the last time, and ran."""
+
+    kind: str | None
+    status: str
+    starts: int
+    waited: float | None
+    ran: float | None
+
+
 # As a report's `total_items`: it is not known any more.
 NO_TOTAL = -1
 
@@ -199,6 +218,23 @@ class Store:
         counts = dict.fromkeys(map(str, TaskStatus), 0) | ended | {status: count for status, count, _, _ in rows}
         waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
         return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
+
+    def active_by_kind(self) -> list[Active]:
+        """The tasks that have not ended, by kind and status; what there is most of first."""
+        return [Active(*row) for row in self._rows(self._sql.active_by_kind)]
+
+    def newly_ended(self) -> list[Ended]:
+        """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
+        if not self._rows(self._sql.is_uncounted):
+            return []
+        with self.engine.begin() as connection:
+            found = connection.execute(_text(self._sql.count_from)).one_or_none()
+            if found is None:  # another process counts
+                return []
+            since, until = found
+            connection.execute(_text(self._sql.counted), {"until": until})
+            rows = connection.execute(_text(self._sql.ended_between), {"since": since, "until": until})
+            return [Ended(*row) for row in rows]
 
     def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
         """The newest task of a learning path, whoever owns it."""

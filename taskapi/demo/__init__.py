@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+import secrets
+import shlex
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -21,6 +25,9 @@ from .children import ChildEndedError, Children
 
 USER_ID = 123
 TOKEN_LIFETIME = dt.timedelta(days=1)
+# By which the server knows the address that signs in: it is drawn anew for each demo.
+KEY_VARIABLE = "TASKAPI_DEMO_KEY"
+KEY_BYTES = 8
 
 ROOT = Path(__file__).parent.parent.parent
 HOST = "127.0.0.1"
@@ -34,12 +41,12 @@ GRACEFUL_SECONDS = 3
 TEXT = """
 Open this in a browser, and the bars move by themselves:
 
-  {url}/#token={token}
+  {url}/demo?{key}
 
 Poll the newest task, or stream all of them:
 
-  curl -H "Authorization: Bearer {token}" "{url}/api/tasks/users/me?limit=1"
-  curl -N -H "Authorization: Bearer {token}" {url}/api/tasks/users/me/events
+  curl -H @{header} "{url}/api/tasks/users/me?limit=1"
+  curl -N -H @{header} {url}/api/tasks/users/me/events
 
 Ctrl-C ends it. Its decks and logs are in {folder}."""
 
@@ -63,16 +70,17 @@ def command(port: int | None, folder: Path | None) -> None:
     schema.upgrade_embedded(current().store)
     if trouble := schema.trouble(current().store):
         raise click.ClickException(trouble.cause)
-    token = _token()
+    token = make_token()
+    key = secrets.token_urlsafe(KEY_BYTES)
     url = f"http://{HOST}:{_choose_port(port)}"
     folder = (folder or Path(current_app.instance_path)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     click.echo("Starting a server and a worker...")
     try:
-        with Children() as children:
-            _start(children, url, folder)
+        with Children() as children, _header_file(folder, token) as header:
+            _start(children, url, folder, key)
             _wait_until_ready(children, url)
-            click.echo(TEXT.format(url=url, token=token, folder=folder))
+            click.echo(TEXT.format(url=url, key=key, header=shlex.quote(str(header)), folder=folder))
             while True:
                 children.check()
                 time.sleep(LOOK_SECONDS)
@@ -82,7 +90,8 @@ def command(port: int | None, folder: Path | None) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def _token() -> str:
+def make_token() -> str:
+    """A bearer token of the demo's user. Raises `click.ClickException` where others sign them."""
     if current_app.config["JWT_ALGORITHM"] != "HS256":
         raise click.ClickException("Tokens are signed by another service: TASKAPI_JWT_ALGORITHM is not HS256.")
     token: str = create_access_token(str(USER_ID), expires_delta=TOKEN_LIFETIME)
@@ -97,8 +106,22 @@ def _choose_port(wanted: int | None) -> int:
     raise click.ClickException(f"Port {wanted} is in use.")
 
 
-def _start(children: Children, url: str, folder: Path) -> None:
-    server = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "taskapi.wsgi:app"]
+@contextlib.contextmanager
+def _header_file(folder: Path, token: str) -> Iterator[Path]:
+    """A file for `curl -H @FILE`, for us alone; a token in each line that is printed would fill the screen."""
+    path = folder / "demo-header"
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(f"Authorization: Bearer {token}\n")
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _start(children: Children, url: str, folder: Path, key: str) -> None:
+    os.environ[KEY_VARIABLE] = key
+    server = [sys.executable, "-m", "gunicorn", "-c", "python:taskapi.gunicorn_conf", "taskapi.demo_wsgi:app"]
     server += ["-b", url.removeprefix("http://"), "--graceful-timeout", str(GRACEFUL_SECONDS)]
     worker = [sys.executable, "-m", "taskapi.demo.worker", str(folder / "decks")]
     children.start("server", server, ROOT, folder / "demo-server.log")

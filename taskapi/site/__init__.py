@@ -1,1 +1,1 @@
-"""What people look at in a browser: the page, and the reference of the API."""
+"""What people look at in a browser: the page, the documentation, and the reference of the API."""

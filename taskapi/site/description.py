@@ -14,6 +14,8 @@ API = "/api/tasks"
 ENDPOINTS = {
     "/": "taskapi.page.page",
     "/docs": "taskapi.docs.docs",
+    "/docs/": "taskapi.documentation.contents",
+    "/docs/{page}": "taskapi.documentation.document",
     "/healthz": "taskapi.health.healthz",
     "/metrics": "taskapi.metrics.metrics",
     "/openapi.json": "taskapi.description.openapi",
@@ -38,7 +40,6 @@ def _path(path: str) -> str:
             url_for("taskapi.lists.my_tasks").removeprefix(request.script_root).removesuffix("/users/me")
             + path[len(API) :]
         )
-    endpoint = ENDPOINTS[path]
-    if endpoint not in current_app.view_functions:
+    if ENDPOINTS[path] not in current_app.view_functions:
         return ""
-    return url_for(endpoint).removeprefix(request.script_root)
+    return request.path.removesuffix("/openapi.json") + path

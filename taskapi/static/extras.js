@@ -6,7 +6,7 @@ import { sheetOf } from "./style.js";
 const STYLE = `
 :host { --ink: var(--task-progress-text, light-dark(#1f2328, #e6e8eb)) }
 button {
-  font: inherit; font-size: .8125rem; font-weight: 400; line-height: 1.4; padding: .1em .7em; border-radius: .4em;
+  font: inherit; font-size: .8125rem; font-weight: 400; line-height: 1.4; padding: .1em .7em; border-radius: .4em; flex: none;
   color: var(--ink); background: none; border: 1px solid color-mix(in srgb, currentColor 35%, transparent); cursor: pointer;
 }
 [part=notify] { order: 1 }

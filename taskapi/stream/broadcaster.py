@@ -276,13 +276,13 @@ class Broadcaster:
             raise
 
     def _publish(self, keys: Mapping[int, int]) -> None:
-        started = time.monotonic()
         tasks, gone = self._store.news(self._hub.known(keys))
         if not self._hub.publish(tasks):
             self.gap()  # read before a newer one was published, or it went back: the sweep can tell
         for task_id in gone:
             self._hub.gone(task_id)
-        metrics.feed_lag.set(time.monotonic() - started)
+        if tasks:  # of those read at once, the one that waited longest
+            metrics.feed_lag.observe(max(0.0, time.time() - tasks[0].revision / MICROSECONDS))
 
     # The net.
 

@@ -12,7 +12,6 @@ import itertools
 import logging
 import socket
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +109,7 @@ class Handover:
         for each, is_taken in zip(batch, self._answers(successor, batch), strict=True):
             if is_taken:
                 self._poller.close(each.connection.descriptor)
-                self._hub.leave(each.stream, "handed_over")
+                self._hub.leave_handed(each.stream)
             else:
                 self._take_up([each])
                 refused.append(each.stream)
@@ -178,7 +177,7 @@ class Handover:
     def _has_place(self, each: Travelling) -> bool:
         if each.state is None:
             return self._hub.closing is None
-        return self._hub.admit(each.stream, sys.maxsize) is None
+        return self._hub.admit_handed(each.stream)
 
     def _take_up(self, batch: list[Travelling]) -> None:
         """Go on with streams; what they missed on their way is read again."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,26 +80,38 @@ class Hub:
 
         `most`: how many streams there may be where this one is served. The place is given back by `leave`.
         """
+        reason = self._take_place(stream, most)
+        if reason is None:
+            _count(stream)
+        elif not stream.is_held:
+            metrics.streams_refused.labels(reason).inc()
+        return reason
+
+    def _take_place(self, stream: Stream, most: int) -> str | None:
         places = self._waits if stream.is_held else self._streams
         with self._lock:
             reason = self.closing or (None if places.take(stream.user_id, most) else "busy")
             if reason is None:
                 stream.places = places
-        if not stream.is_held:
-            metrics.streams_refused.labels(reason).inc() if reason else metrics.streams_open.inc()
         return reason
 
     def leave(self, stream: Stream, reason: str = "client") -> None:
         """Forget a stream, and give back its place; it may have left already."""
+        if not self._give_place_back(stream):
+            return
+        if stream.is_held:
+            metrics.polls_held.dec()
+            return
+        metrics.streams_open.dec()
+        metrics.streams_ended.labels(reason).inc()
+
+    def _give_place_back(self, stream: Stream) -> bool:
         with self._lock:
             self._part(stream)
             places, stream.places = stream.places, None
-            if places is None:
-                return
-            places.give_back(stream.user_id)
-        if not stream.is_held:
-            metrics.streams_open.dec()
-            metrics.streams_ended.labels(reason).inc()
+            if places is not None:
+                places.give_back(stream.user_id)
+        return places is not None
 
     def _part(self, stream: Stream) -> None:
         topic = stream.topic
@@ -199,6 +212,19 @@ class Hub:
 
     def _state(self, topic: Topic) -> State:
         return isinstance(topic, UserTopic), topic.state
+
+    def admit_handed(self, stream: Stream) -> bool:
+        """Take a place for a stream of another process, if there is one; it was counted as opened there."""
+        is_admitted = self._take_place(stream, sys.maxsize) is None
+        if is_admitted:
+            metrics.streams_open.inc()
+        return is_admitted
+
+    def leave_handed(self, stream: Stream) -> None:
+        """Forget a stream that goes on in another process, and will be counted as ended there."""
+        if self._give_place_back(stream):
+            metrics.streams_open.dec()
+            metrics.streams_handed_over.inc()
 
     def adopt(self, streams: Iterable[Stream], state: State) -> dict[int, int]:
         """Let streams that have places follow what they followed in another process, as they left it.
@@ -497,3 +523,12 @@ class Hub:
     def _all(self) -> list[Stream]:
         with self._lock:
             return [stream for topic in (*self._tasks.values(), *self._users.values()) for stream in topic.streams]
+
+
+def _count(stream: Stream) -> None:
+    """Count a stream, or a poll that is held, that comes."""
+    if stream.is_held:
+        metrics.polls_held.inc()
+        return
+    metrics.streams_opened.inc()
+    metrics.streams_open.inc()
