@@ -65,7 +65,7 @@ class Background:
             told.acquire()
             servers.when_told_to_stop(worker, told.release)
             _in_background(_say_bye_when_told, told, self._broadcaster)
-            if self._installation is not None and servers.is_cooperative() and servers.is_known_gunicorn():
+            if self._installation is not None and servers.lets_go_of_sockets():
                 self._broadcaster.relieve(Colleagues(self._installation, worker))
         # A worker that had nothing to do may be gone before; and other servers do not say that they stop.
         atexit.register(self._say_bye_at_the_end)

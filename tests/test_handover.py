@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +22,11 @@ import gevent
 import gevent.socket
 import pytest
 import sqlalchemy as sa
+from benchmarks.programs import Streams
 from harness import Event, Server, insert, make_token, parse, row, update, wait_until
 from test_metrics import metric
 from test_sockets import leave_gunicorn
-from test_streams import raw_stream, read_until
+from test_streams import raw_stream
 
 from taskapi.database.models import Snapshot, TaskStatus
 from taskapi.stream.handover import Handover
@@ -80,7 +81,7 @@ class Client:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.socket = socket.create_connection(listener.getsockname())
             taken = gevent.socket.socket(fileno=listener.accept()[0].detach())
-        self.opened += [self.socket, taken]
+        self.opened.extend([self.socket, taken])
         self.socket.settimeout(5)
         terms = Terms(user, admin, None, half.hub.clock() + LIFETIME, "expired")
         environ = {"gunicorn.socket": taken, "SERVER_PROTOCOL": protocol}
@@ -456,17 +457,23 @@ def test_a_worker_that_is_told_to_stop_hands_over_to_its_siblings(
     assert crowd.names() == {"done": 20}
 
 
+OTHER_VERSION = """
+def post_fork(server, worker):
+    from taskapi.stream import successors
+    successors.VERSION += 1
+"""
+# What a configuration says that is loaded again, and how six streams end.
 RELOADED = {
     "another database": ("raw_env = ['TASKAPI_DATABASE_URL=sqlite:///{folder}/other.db']", {"bye": 6}),
     "other keys": ("raw_env = ['TASKAPI_JWT_SECRET_KEY={key}']", {"bye": 6}),
-    "another version": ("def post_fork(server, worker):\n    from taskapi.stream import successors\n    successors.VERSION = 2", {"bye": 6}),
+    "another version": (OTHER_VERSION, {"bye": 6}),
     "fewer places": ("raw_env = ['TASKAPI_MAX_STREAMS_PER_USER=4']", {"bye": 2, "done": 4}),
-}  # fmt: skip
+}
 
 
 @only_sqlite
 @pytest.mark.parametrize("change", RELOADED)
-def test_after_a_reload_with(
+def test_a_successor_takes_only_what_is_its_own_and_for_which_it_has_room(
     start_server: Start, engine: sa.Engine, gather: Callable[..., Crowd], tmp_path: Path, change: str
 ) -> None:
     configuration = tmp_path / "gunicorn.conf.py"
@@ -485,6 +492,29 @@ def test_after_a_reload_with(
     wait_until(lambda: crowd.left == 6)
 
     assert crowd.names() == ends
+
+
+@pytest.mark.slow
+@only_sqlite
+def test_a_reload_loses_none_of_eighteen_thousand_streams(start_server: Start, engine: sa.Engine) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 20_000:
+        pytest.skip("a process may not have 20 000 descriptors here")
+    names = [f"t{number}" for number in range(100)]
+    for name in names:
+        insert(engine, name, status="running")
+    server = start_server("--timeout", "120", MAX_STREAMS_PER_USER=18_000)
+    (old,) = server.workers()
+    paths = ",".join(f"/api/tasks/{name}/events" for name in names)
+    headers = {"Authorization": f"Bearer {make_token()}"}
+
+    with contextlib.closing(Streams(server.port, 18_000, paths, headers)) as streams:
+        with writing(engine, names, []):
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: old not in server.workers(), 120)
+        ended = streams.ended_after(60)
+
+    assert ended == 18_000  # with `done`
+    assert "18000 streams were handed over" in server.log.read_text()
 
 
 @only_sqlite

@@ -137,7 +137,11 @@ class Handover:
 
     def take(self) -> None:
         """Offer to take streams over, and take what others hand over, for as long as the offer stands."""
-        self._colleagues.offer()
+        try:
+            self._colleagues.offer()
+        except OSError as error:  # a sandbox without Unix sockets
+            log.warning("no worker can hand its streams over to this one: %s", error)
+            return
         log.info("streams of workers that stop can be handed over to this one")
         while (connection := self._colleagues.accept()) is not None:
             threading.Thread(target=self.take_from, args=(connection,), daemon=True).start()

@@ -60,23 +60,24 @@ class Colleagues:
         self._listens_at = {os.fstat(each.fileno()).st_ino for each in worker.sockets}
         # Whoever begins before a first request is to be expected to do so after a reload, too.
         self._begins_at_boot = not worker.booted
-        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener: socket.socket | None = None
 
     # What is offered.
 
     def offer(self) -> None:
-        """Tell that this process can deliver, and takes streams over."""
+        """Tell that this process can deliver, and takes streams over. Raises `OSError` where that is forbidden."""
+        self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"\0{PREFIX[1:]}{os.getpid()}-{secrets.token_hex(4)}-{self._digest}")
         self._listener.listen()
 
     def withdraw(self) -> None:
         """Take nothing more. The name stays until the process ends: it is not one that has yet to offer."""
-        with contextlib.suppress(OSError):  # nothing was offered
+        if self._listener is not None:
             self._listener.shutdown(socket.SHUT_RDWR)
 
     def accept(self) -> socket.socket | None:
         """The next process that has streams to hand over; None once the offer was withdrawn."""
-        while True:
+        while self._listener is not None:
             try:
                 connection, _ = self._listener.accept()
             except OSError as error:
@@ -88,6 +89,7 @@ class Colleagues:
                 connection.settimeout(ANSWER_SECONDS)
                 return connection
             connection.close()
+        return None
 
     # What others offer.
 
@@ -162,11 +164,8 @@ def _started(pid: int) -> int:
 def _connect(name: str) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(ANSWER_SECONDS)
-    try:
+    with contextlib.suppress(OSError):  # it is about to stop, too
         connection.connect(f"\0{name[1:]}")
-    except OSError:
-        connection.close()  # it is about to stop, too
-        return None
     if _is_mine(connection):
         return connection
     connection.close()
