@@ -143,10 +143,11 @@ def test_the_successor_goes_on_where_the_stream_was_on_its_terms() -> None:
 
     hand_over(old, new)
     (stream,) = new.streams()
+    is_inheritable = os.get_inheritable(stream.descriptor)
     new.hub.publish([task(1)])  # which it has
     new.hub.publish([task(2, "completed")])
 
-    assert (len(old.hub), old.streams(), new.asked) == (0, [], {7: 1})
+    assert (len(old.hub), old.streams(), new.asked, is_inheritable) == (0, [], {7: 1}, False)
     assert (stream.user_id, stream.is_admin, stream.deadline, stream.deadline_reason) == (5, True, deadline, "expired")
     ids, done = client.read_to_the_end().split(b"event: ")
     assert (ids, done.split(b"\n")[0]) == (b'id: 2\ndata: {"n": 2}\n\n', b"done")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import struct
 import threading
@@ -155,9 +156,11 @@ class Handover:
 
     def _take_batch(self, giver: socket.socket) -> bool:
         """Take some streams; False if no more come."""
-        head, descriptors, *_ = socket.recv_fds(giver, HEAD.size, BATCH, socket.MSG_CMSG_CLOEXEC)
+        head, descriptors, *_ = socket.recv_fds(giver, HEAD.size, BATCH)
         if not head:
             return False
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # a process that the application starts would keep it open
         try:
             batch = [self._restored(*each) for each in _unpacked(_receive(giver, *HEAD.unpack(head)), descriptors)]
         except BaseException:  # too few descriptors, too, where the limit leaves no more
