@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
-from sqlalchemy.exc import SQLAlchemyError
 
 from . import config, errors, extras
 from .api import cancellations, events, forecasts, health, lists, tasks
 from .site import page
-from .state import current
+from .state import behind, current, state_of
 
 BRINGING = "`flask db upgrade` brings the tables, without Flask-Migrate `flask taskapi upgrade`."
 
@@ -79,22 +78,23 @@ def beginner(prefix: str) -> Callable[[], Response | None]:
     """What is to come before any request: what runs beside them begins, and below our prefix errors are problems."""
 
     def begin() -> Response | None:
-        state = current()
-        if not current_app.testing:  # then nothing runs beside it
+        app, asked = behind(current_app), behind(request)
+        state = state_of(app)
+        if not app.testing:  # then nothing runs beside it
             state.background.start()
-        if request.endpoint == "taskapi.static":
+        if asked.endpoint == "taskapi.static":
             # No secret: where a wall lets nobody pass who is not signed in, a bar must still be able to say so.
-            return cast(Blueprint, current_app.blueprints["taskapi"]).send_static_file(**request.view_args or {})
-        refused = request.routing_exception
-        is_ours = request.path == prefix or request.path.startswith(f"{prefix}/")
-        if refused is None or not is_ours or (refused.code or 500) < 400:
+            return cast(Blueprint, app.blueprints["taskapi"]).send_static_file(**asked.view_args or {})
+        refused = asked.routing_exception
+        if refused is None or (refused.code or 500) < 400:
             return None
-        return errors.http(refused)
+        is_ours = asked.path == prefix or asked.path.startswith(f"{prefix}/")
+        return errors.http(refused) if is_ours else None
 
     return begin
 
 
-def explain(error: SQLAlchemyError) -> str:
+def explain(error: Exception) -> str:
     """What went wrong with the current application's database, and what brings tables that it lacks."""
     store = current().store
     cause = store.explain(error)

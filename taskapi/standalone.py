@@ -14,13 +14,14 @@ from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
 from .cli import service
 from .database import schema
-from .database.connections import open_engine
+from .database.connections import url_for_sqlalchemy
+from .database.store import Store
 from .state import KEY, LazyState
 
 MIGRATIONS = schema.VERSIONS.with_name("migrations")
 API = "/api/tasks"
 # On every response; a page's own policy is the page's.
-SECURITY_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+SECURITY_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
 
 
 def build(settings: Mapping[str, Any]) -> Flask:
@@ -30,8 +31,9 @@ def build(settings: Mapping[str, Any]) -> Flask:
     loaded = config.load(instance, settings)
     loaded |= {"PAGE": True, "HEALTH": True, "DOCS": extras.has("docs"), "METRICS": extras.has("metrics")}
     config.add_keys(loaded, instance)
+    url = url_for_sqlalchemy(loaded["DATABASE_URL"])
     # Not Flask's own SECRET_KEY: with one, Flask prepares a session for every request, and there are none here.
-    app.config.update({**loaded, "SECRET_KEY": None, "SQLALCHEMY_DATABASE_URI": loaded["DATABASE_URL"]})
+    app.config.update({**loaded, "SECRET_KEY": None, "SQLALCHEMY_DATABASE_URI": url})
     app.config.setdefault("JWT_TOKEN_LOCATION", ["headers", "cookies"])
     manager = OwnManager(app)
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
@@ -44,13 +46,14 @@ def build(settings: Mapping[str, Any]) -> Flask:
     service.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
-    engine = open_engine(loaded["DATABASE_URL"])
+    store = Store(loaded["DATABASE_URL"], hides_errors=loaded["ERROR_DETAILS"] == "admin")
     keys = extension.keys_of(app, loaded["SECRET_KEY"])
-    state = extension.make_state(loaded, engine, identify, Rules(), keys, owns_schema=True)
+    state = extension.make_state(loaded, store, identify, Rules(), keys, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 
 
 def _add_security_headers(response: Response) -> Response:
-    response.headers.extend(SECURITY_HEADERS)
+    for name, value in SECURITY_HEADERS:
+        response.headers.add(name, value)
     return response

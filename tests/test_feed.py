@@ -130,10 +130,10 @@ class Interrupted:
 def test_a_commit_between_two_questions_is_told_with_the_next(tmp_path: Path) -> None:
     engine = connections.open_engine(make_url(f"sqlite:///{tmp_path}/tasks.db"))
     schema.upgrade(engine)
-    store = Store(engine)
+    store = Store(engine.url)
     told = Told()
     feed = SqliteFeed(store, told)
-    connection = store.dialect.open_reader(engine.url)
+    connection = store.dialect.open_reader(store.url)
     revision = int(connection.execute(LAST_REVISION).fetchone()[0])
     between: Any = Interrupted(connection, engine)
 

@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from .. import metrics
+from ..database.failures import DatabaseError
 from ..database.models import Snapshot
 from ..database.store import ACTIVE_AT_MOST, Store
 from ..forecasts import Forecasts
@@ -98,7 +97,7 @@ class Broadcaster:
             self._handover.take()
 
     def _can_read(self) -> bool:
-        with contextlib.suppress(SQLAlchemyError):
+        with contextlib.suppress(DatabaseError):
             return self._store.clock() > 0
         return False
 
@@ -251,7 +250,7 @@ class Broadcaster:
         try:
             self._read_again()
         except Exception as error:  # whatever it is: if this thread ended, every bar would stand still
-            unexpected = not isinstance(error, SQLAlchemyError)
+            unexpected = not isinstance(error, DatabaseError)
             if unexpected or not self._failed:
                 log.warning("changed tasks cannot be read: %s", self._store.explain(error), exc_info=unexpected)
             self._failed = True
@@ -271,7 +270,7 @@ class Broadcaster:
                 self._publish(batch)
                 for task_id in batch:
                     del changed[task_id]
-        except SQLAlchemyError:
+        except DatabaseError:
             self._read_soon(changed)
             raise
 
@@ -291,7 +290,7 @@ class Broadcaster:
         self._gap, started = False, time.monotonic()
         try:
             self._compare(started - self._swept_at)
-        except SQLAlchemyError:
+        except DatabaseError:
             self._gap = True
             raise
         self._swept_at = started

@@ -28,6 +28,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from taskapi.database import connections, schema
+from taskapi.database.failures import DatabaseError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -272,7 +273,7 @@ def median(values: list[float]) -> float:
 
 
 # What may go wrong with somebody in one round, and is no fault of the others: it is said in the table.
-FAILURES = (Missing, OSError, HTTPException, SQLAlchemyError, sqlite3.Error, subprocess.SubprocessError)
+FAILURES = (Missing, OSError, HTTPException, DatabaseError, SQLAlchemyError, sqlite3.Error, subprocess.SubprocessError)
 
 
 def rounds(number: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, float | Missing]:

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
-from sqlalchemy.exc import SQLAlchemyError
 
+from ...database.failures import DatabaseError
 from ...database.postgresql import CANARY, CHANNEL
 from .base import Feed, Pace
 
@@ -34,10 +34,10 @@ Key = tuple[int, int]
 class PostgresqlFeed(Feed):
     """Listens to the notifications that the table's trigger sends on commit."""
 
-    outages = (SQLAlchemyError, psycopg.Error, OSError)
+    outages = (DatabaseError, psycopg.Error, OSError)
 
     def _watch(self) -> None:
-        with contextlib.closing(self._store.dialect.open_reader(self._store.engine.url)) as connection:
+        with contextlib.closing(self._store.dialect.open_reader(self._store.url)) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._listener.gap()
             self._listen(connection)
