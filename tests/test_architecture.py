@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "extension": {"api.cancellations", "api.events", "auth.forgery", "auth.host", "auth.identity", "background",
                   "cli.host", "config", "database.connections", "database.counts", "database.store", "forecasts",
                   "hosting", "maintenance", "progress.rows", "routes", "state", "stream.broadcaster",
-                  "stream.streams", "transaction"},
+                  "stream.streams", "stream.successors", "transaction"},
     "routes": {"api.cancellations", "api.events", "api.forecasts", "api.health", "api.lists", "api.metrics",
                "api.tasks", "config", "errors", "extras", "site.description", "site.docs", "site.documentation",
                "site.page", "state"},
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "gunicorn_conf": {"scratch", "state"},
     "state": {"auth.identity", "background", "database.counts", "database.store", "forecasts", "stream.broadcaster"},
     "background": {"database.failures", "database.schema", "database.store", "endings", "maintenance", "metrics",
-                   "servers", "stream.broadcaster"},
+                   "servers", "stream.broadcaster", "stream.successors"},
     "maintenance": {"database.failures", "database.overdue", "database.store", "metrics"},
     "endings": {"database.failures", "database.store", "kinds", "metrics"},
     "kinds": {"database.store"},
@@ -97,8 +97,8 @@ MAY_IMPORT = {
     "site.page": {"auth.access", "errors"},
     "stream": set(),
     "stream.broadcaster": {"database.failures", "database.models", "database.store", "forecasts", "metrics",
-                           "stream.feed", "stream.forecaster", "stream.hub", "stream.queues", "stream.sockets",
-                           "stream.streams", "stream.topics"},
+                           "stream.feed", "stream.forecaster", "stream.handover", "stream.hub", "stream.queues",
+                           "stream.sockets", "stream.streams", "stream.successors", "stream.topics"},
     "stream.feed": {"database.store", "stream.feed.base", "stream.feed.postgresql", "stream.feed.sqlite"},
     "stream.feed.base": {"database.failures", "database.store", "metrics"},
     "stream.feed.files": set(),
@@ -109,12 +109,14 @@ MAY_IMPORT = {
                            "stream.feed.files"},
     "stream.forecaster": {"database.failures", "forecasts", "stream.hub"},
     "stream.frames": {"database.models", "forecast", "stream.sse"},
+    "stream.handover": {"stream.hub", "stream.sockets", "stream.streams", "stream.successors"},
     "stream.hub": {"database.models", "forecast", "metrics", "stream.frames", "stream.sse", "stream.streams",
                    "stream.topics"},
     "stream.queues": {"servers", "stream.sse", "stream.streams"},
     "stream.sockets": {"servers", "stream.sse", "stream.streams"},
     "stream.sse": set(),
     "stream.streams": {"stream.sse"},
+    "stream.successors": set(),
     "stream.topics": {"database.models", "forecast", "stream.frames", "stream.sse", "stream.streams"},
 }  # fmt: skip
 # Rooms of several modules that may import one another, and of the rest only this.
@@ -153,7 +155,7 @@ LIBRARIES = {
     "sqlite3": {"database.embedded", "database.sqlite", "stream.feed.sqlite"},
     "rich": {"cli.terminal"},
     "urllib.request": {"cli.remote", "doctor.proxy"},
-    "socket": {"demo", "servers", "stream.sockets"},
+    "socket": {"demo", "servers", "stream.handover", "stream.sockets", "stream.successors"},
 }
 
 
