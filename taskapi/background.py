@@ -11,10 +11,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from . import endings, maintenance, metrics, servers
 from .database import schema
+from .database.failures import DatabaseError
 from .database.store import Store
 from .maintenance import Limits
 from .stream.broadcaster import Broadcaster
@@ -67,7 +66,7 @@ class Background:
         try:
             if self.owns_schema:
                 schema.upgrade_embedded(self._store)
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             log.error("the database cannot be brought up to date: %s", self._store.explain(error))  # noqa: TRY400
             return False
         return True

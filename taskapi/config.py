@@ -16,10 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
 from . import extras
+from .database.address import Url
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +112,8 @@ def _origin(name: str) -> str:
     return name
 
 
-def _database_url(value: Any) -> URL:
-    url = make_url(value)
+def _database_url(value: Any) -> Url:
+    url = Url.of(value)
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         extras.need("postgresql", "PostgreSQL")
         return url.set(drivername="postgresql+psycopg")
@@ -241,12 +239,12 @@ def _nearest(name: str, alike: float) -> str:
 def _checked(name: str, setting: Setting, value: Any) -> Any:
     try:
         return setting.parse(value)
-    except (ValueError, TypeError, AttributeError, KeyError, ArgumentError):
+    except (ValueError, TypeError, AttributeError, KeyError):
         # `from None` and no value in the text: it may be a key or hold a password.
         raise ConfigError(f"{PREFIX}{name} must be {setting.wanted}.") from None
 
 
-def _absolute(url: URL, instance: Path) -> URL:
+def _absolute(url: Url, instance: Path) -> Url:
     """Resolve an embedded database's path against the instance folder, wherever the process was started."""
     if url.drivername != "sqlite":
         return url

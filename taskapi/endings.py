@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Iterable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from . import metrics
+from .database.failures import DatabaseError
 from .database.store import Ended, Store
 from .kinds import Kinds
 
@@ -25,7 +24,7 @@ def run(store: Store) -> None:
         try:
             count(store.newly_ended(), kinds)
             failed = False
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             if not failed:
                 log.warning("ended tasks cannot be counted now: %s", store.explain(error))
             failed = True

@@ -11,6 +11,8 @@ from flask import Blueprint, Flask, Response
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, default_exceptions
 
+from .database.failures import DatabaseError
+
 log = logging.getLogger(__name__)
 
 
@@ -81,13 +83,13 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return response
 
 
-def handle(app: Flask | Blueprint, explain: Callable[[SQLAlchemyError], str]) -> None:
+def handle(app: Flask | Blueprint, explain: Callable[[Exception], str]) -> None:
     """Answer every error of an application, or of a blueprint's views, with a problem.
 
     `explain` says of a database's error what the operator should know.
     """
 
-    def database(error: SQLAlchemyError) -> Response:
+    def database(error: Exception) -> Response:
         # Not the error's own text, which may hold the statement and its values.
         log.error("the database does not answer: %s", explain(error))
         return _expected(UnavailableError("The database does not answer. Try again soon."))
@@ -96,7 +98,8 @@ def handle(app: Flask | Blueprint, explain: Callable[[SQLAlchemyError], str]) ->
     app.register_error_handler(HTTPException, http)
     for code in default_exceptions:  # an application's handler of a code would come before a blueprint's of them all
         app.register_error_handler(code, http)
-    app.register_error_handler(SQLAlchemyError, database)
+    app.register_error_handler(DatabaseError, database)
+    app.register_error_handler(SQLAlchemyError, database)  # of an application's rules, and its session
     app.register_error_handler(Exception, _unexpected)
 
 

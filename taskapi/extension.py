@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from flask import Flask, current_app, has_app_context, url_for
 from markupsafe import Markup
-from sqlalchemy.engine import Engine
 from sqlalchemy.orm import scoped_session
 
 from . import config, hosting
@@ -23,7 +22,7 @@ from .auth.host import identify_by
 from .auth.identity import Identity, Rules, Task
 from .background import Background
 from .cli import host as commands
-from .database.connections import dialect_of, is_in_memory, open_engine, own_url
+from .database.connections import dialect_of, is_in_memory, own_url
 from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
@@ -123,8 +122,8 @@ class TaskAPI:
         forgery.exempt(app, events.task_ticket, events.my_ticket, cancellations.cancel)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, self.rules, settings["ADMIN_CLAIM"])
-        engine = self._engine(app, settings)
-        state = make_state(settings, engine, identify, self.rules, key, owns_schema=self._db is None)
+        store = self._store(app, settings)
+        state = make_state(settings, store, identify, self.rules, key, owns_schema=self._db is None)
         return state if self._db is None else replace(state, hand_back=self._hand_back)
 
     def _hand_back(self) -> None:
@@ -136,19 +135,21 @@ class TaskAPI:
         if not (session.new or session.dirty or session.deleted):
             session.rollback()
 
-    def _engine(self, app: Flask, settings: dict[str, Any]) -> Engine:
-        """An engine of our own: the application's gets no listener and no setting from us."""
+    def _store(self, app: Flask, settings: dict[str, Any]) -> Store:
+        """On connections of our own, unless an application's memory is all there is."""
+        hides_errors = settings["ERROR_DETAILS"] == "admin"
         if self._db is None:
-            return open_engine(settings["DATABASE_URL"])
+            return Store(settings["DATABASE_URL"], hides_errors=hides_errors)
         is_here = has_app_context() and current_app == app
         with nullcontext() if is_here else app.app_context():  # a server's hook comes before any request
-            engine: Engine = self._db.engine
-        return engine if is_in_memory(engine.url) else open_engine(own_url(engine.url))
+            engine = self._db.engine
+        memory = engine if is_in_memory(engine.url) else None
+        return Store(own_url(engine.url), memory=memory, hides_errors=hides_errors)
 
 
 def make_state(
     settings: dict[str, Any],
-    engine: Engine,
+    store: Store,
     identify: Callable[[], Identity],
     rules: Rules,
     ticket_key: str,
@@ -156,7 +157,6 @@ def make_state(
     owns_schema: bool,
 ) -> State:
     """Put the parts of one application together."""
-    store = Store(engine, hides_errors=settings["ERROR_DETAILS"] == "admin")
     outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from . import metrics
+from .database.failures import DatabaseError
 from .database.overdue import Overdue
 from .database.store import Store
 
@@ -56,7 +55,7 @@ def run(store: Store, limits: Limits) -> None:
             if limits.start_within and time.monotonic() >= waiting_at:
                 waiting_at = time.monotonic() + pause
                 close_waiting(store, limits)
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             log.warning("overdue tasks cannot be closed now: %s", store.explain(error))
             _wait_for_database(store)
             time.sleep(limits.lease)
@@ -67,13 +66,13 @@ def _wait_for_database(store: Store) -> None:
         time.sleep(INTERVAL_SECONDS)
         try:
             store.clock()
-        except SQLAlchemyError:
+        except DatabaseError:
             continue
         return
 
 
 def reap(store: Store, limits: Limits) -> list[Overdue]:
-    """Close all that is overdue now. Raises `sqlalchemy.exc.SQLAlchemyError`."""
+    """Close all that is overdue now. Raises `DatabaseError`."""
     return close_overdue(store, limits) + (close_waiting(store, limits) if limits.start_within else [])
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
-from sqlalchemy.exc import SQLAlchemyError
 
 from . import config, errors, extras
 from .api import cancellations, events, forecasts, health, lists, tasks
@@ -94,7 +93,7 @@ def beginner(prefix: str) -> Callable[[], Response | None]:
     return begin
 
 
-def explain(error: SQLAlchemyError) -> str:
+def explain(error: Exception) -> str:
     """What went wrong with the current application's database, and what brings tables that it lacks."""
     store = current().store
     cause = store.explain(error)

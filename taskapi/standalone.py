@@ -14,7 +14,8 @@ from .auth.identity import Rules
 from .auth.jwt import OwnManager, OwnTokens
 from .cli import service
 from .database import schema
-from .database.connections import open_engine
+from .database.connections import url_for_sqlalchemy
+from .database.store import Store
 from .state import KEY, LazyState
 
 MIGRATIONS = schema.VERSIONS.with_name("migrations")
@@ -31,8 +32,9 @@ def build(settings: Mapping[str, Any]) -> Flask:
     loaded |= {"PAGE": True, "HEALTH": True, "DOCS": extras.has("docs"), "METRICS": extras.has("metrics")}
     config.add_keys(loaded, instance)
     ticket_key = loaded["SECRET_KEY"]
+    url = url_for_sqlalchemy(loaded["DATABASE_URL"])
     # Not Flask's own SECRET_KEY: with one, Flask prepares a session for every request, and there are none here.
-    app.config.update({**loaded, "SECRET_KEY": None, "SQLALCHEMY_DATABASE_URI": loaded["DATABASE_URL"]})
+    app.config.update({**loaded, "SECRET_KEY": None, "SQLALCHEMY_DATABASE_URI": url})
     app.config.setdefault("JWT_TOKEN_LOCATION", ["headers", "cookies"])
     manager = OwnManager(app)
     Migrate(app, SQLAlchemy(app), directory=str(MIGRATIONS))
@@ -45,8 +47,8 @@ def build(settings: Mapping[str, Any]) -> Flask:
     service.init_app(app)
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
-    engine = open_engine(loaded["DATABASE_URL"])
-    state = extension.make_state(loaded, engine, identify, Rules(), ticket_key, owns_schema=True)
+    store = Store(loaded["DATABASE_URL"], hides_errors=loaded["ERROR_DETAILS"] == "admin")
+    state = extension.make_state(loaded, store, identify, Rules(), ticket_key, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 

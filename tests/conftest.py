@@ -120,7 +120,7 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture
 def store(engine: sa.Engine) -> Iterator[Store]:
-    store = Store(engine)
+    store = Store(engine.url)
     yield store
     store.close()
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import jwt
 import sqlalchemy as sa
@@ -84,15 +85,18 @@ def row(engine: sa.Engine, task_id: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def writes(progress: Progress) -> Iterator[list[None]]:
     """One entry for each transaction that the helper commits."""
-    engine = progress._writer.store().engine
+    changer = progress._writer.store().changer
     found: list[None] = []
+    change = changer.change
 
-    def note(_connection: sa.Connection) -> None:
-        found.append(None)
+    def noted(*changes: tuple[str, Any]) -> list[list[tuple[Any, ...]]]:
+        rows = change(*changes)
+        if not changes[0][0].lstrip().startswith("SELECT"):
+            found.append(None)
+        return rows
 
-    sa.event.listen(engine, "commit", note)
-    yield found
-    sa.event.remove(engine, "commit", note)
+    with mock.patch.object(changer, "change", noted):
+        yield found
 
 
 def grants(schema: str, role: str) -> list[str]:

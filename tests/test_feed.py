@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,23 @@ def test_an_announced_task_is_read_again_at_each_delay() -> None:
     assert again.due(200.0) == set()
 
 
+def test_a_task_that_is_announced_again_has_new_appointments_instead_of_the_old_ones() -> None:
+    again = Appointments()
+    again.plan({(1, 7), (2, 7)}, 100.0)
+    again.plan({(1, 7)}, 100.06)
+
+    first, second, third = AGAIN_AFTER_SECONDS
+    assert again.due(100.0 + first) == {(2, 7)}
+    assert again.due(100.06 + first) == {(1, 7)}
+    again.plan({(1, 7)}, 100.3)
+    assert again.due(100.3 + first) == {(1, 7)}
+    assert again.due(100.0 + second) == {(2, 7)}
+    assert again.due(100.3 + second) == {(1, 7)}
+    assert again.due(100.0 + third) == {(2, 7)}
+    assert again.due(100.3 + third) == {(1, 7)}
+    assert again.wait(103.0) == math.inf
+
+
 class Told:
     """A listener that notes the ids it is told."""
 
@@ -112,10 +130,10 @@ class Interrupted:
 def test_a_commit_between_two_questions_is_told_with_the_next(tmp_path: Path) -> None:
     engine = connections.open_engine(make_url(f"sqlite:///{tmp_path}/tasks.db"))
     schema.upgrade(engine)
-    store = Store(engine)
+    store = Store(engine.url)
     told = Told()
     feed = SqliteFeed(store, told)
-    connection = store.dialect.open_reader(engine.url)
+    connection = store.dialect.open_reader(store.url)
     revision = int(connection.execute(LAST_REVISION).fetchone()[0])
     between: Any = Interrupted(connection, engine)
 

@@ -403,7 +403,7 @@ def test_a_server_needs_no_more_grants_after_an_upgrade_than_before(
     with role_without_tables(engine, fresh_url) as url:
         standalone("upgrade")
 
-        store = Store(open_engine(url))
+        store = Store(make_url(url))
         assert schema.trouble(store) is None
         with Progress(url).task(user_id=1) as task:
             task.advance()

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, EventStream, environment, free_port, wait_until
+import sqlalchemy as sa
+from harness import ROOT, EventStream, environment, free_port, row, wait_until
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
@@ -134,11 +135,40 @@ def imported(statement: str) -> set[str]:
 
 
 def test_a_worker_that_only_reports_imports_its_database_and_nothing_of_the_web() -> None:
-    modules = imported("import taskapi.progress")
+    modules = imported("import taskapi.progress") - imported("pass")
 
-    packages = {name.partition(".")[0] for name in modules - imported("import sqlalchemy")}
+    packages = {name.partition(".")[0] for name in modules}
     assert packages - set(sys.stdlib_module_names) == {"orjson", "taskapi"}
-    assert len(modules) < 1.3 * len(imported("import sqlalchemy"))
+    assert "asyncio" not in packages
+
+
+WORK = """
+import os
+from taskapi.progress import Progress
+
+progress = Progress()
+task_id = progress.create(user_id=1, total_items=5)
+with progress.run(task_id) as task:
+    for number in task.track([1, 2, 3]):
+        task.stage(f"number {number}")
+    if (child := os.fork()) == 0:
+        with progress.attach(task_id) as ours:
+            ours.advance(2)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+print(task_id)
+"""
+
+
+def test_a_worker_works_without_sqlalchemy(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(WORK)
+    command = without("sqlalchemy", "work")
+
+    status, said = outcome(command, ROOT, PYTHONPATH=f"{ROOT}:{tmp_path}", TASKAPI_DATABASE_URL=database_url)
+
+    assert status == 0, said
+    found = row(engine, said.strip())
+    assert (found["status"], found["completed_items"], found["stage"]) == ("completed", 5, "finished")
 
 
 def test_a_host_imports_no_server_and_no_extra() -> None:

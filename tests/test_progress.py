@@ -26,6 +26,7 @@ from sqlalchemy.engine import make_url
 
 from taskapi.database import schema, sqlite
 from taskapi.database.connections import open_engine
+from taskapi.database.failures import DatabaseError
 from taskapi.database.store import Attempt, Store
 from taskapi.progress import (
     DatabaseUnavailable,
@@ -299,13 +300,7 @@ def test_many_words_are_few_writes(progress: Progress) -> None:
 
 
 def test_two_tasks_are_written_in_one_transaction(progress: Progress, engine: sa.Engine) -> None:
-    commits = []
-
-    @sa.event.listens_for(progress._writer.store().engine, "commit")
-    def note(_connection: sa.Connection) -> None:
-        commits.append(time.monotonic())
-
-    with progress.task(user_id=1) as one, progress.task(user_id=2) as two:
+    with writes(progress) as commits, progress.task(user_id=1) as one, progress.task(user_id=2) as two:
         wait_until(lambda: row(engine, two.task_id)["status"] == "running", 5)
         commits.clear()
         one.advance()
@@ -993,12 +988,11 @@ def test_a_fork_during_a_transaction_leaves_the_child_able_to_write(
 
 @on("postgresql")
 def test_a_forked_child_has_connections_of_its_own(progress: Progress) -> None:
-    store = progress._writer.store()
-
     def connections() -> set[int]:
+        store = progress._writer.store()
         [(reader,)] = store.reader.rows("SELECT pg_backend_pid()", {})
-        with store.engine.connect() as connection:
-            return {reader, connection.scalar(sa.text("SELECT pg_backend_pid()"))}
+        [[(changer,)]] = store.changer.change(("SELECT pg_backend_pid()", {}))
+        return {reader, changer}
 
     before = connections()
     if (child := os.fork()) == 0:
@@ -1295,7 +1289,7 @@ def test_the_end_waits_only_so_long(
 
     with pytest.raises(DatabaseUnavailable, match=r"0\.5 seconds") as raised:
         work()
-    assert isinstance(raised.value.__cause__, sa.exc.SQLAlchemyError)
+    assert isinstance(raised.value.__cause__, DatabaseError)
     assert row(engine, task_id)["status"] == "starting"
 
 

@@ -615,7 +615,7 @@ def test_a_backup_from_before_an_upgrade_is_found_out_and_upgraded_again(
     old.dispose()
 
     restore()
-    store = Store(open_engine(old_url))
+    store = Store(make_url(old_url))
     trouble = schema.trouble(store)
     migrate(old_url)
 

@@ -21,6 +21,7 @@ from harness import KEY, Answer, Server, insert, make_token, row, update, wait_u
 from werkzeug.test import TestResponse
 
 from taskapi import create_app
+from taskapi.database.schema import engine_of
 from taskapi.state import state_of
 
 # In the order of `task-status-api.md`.
@@ -696,7 +697,7 @@ def test_a_database_without_its_tables_is_not_ready(tmp_path: Path, table: str) 
     app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path}/taskapi.db", "JWT_SECRET_KEY": KEY})
     client, store = app.test_client(), state_of(app).store
     assert client.get("/healthz").status_code == 200  # the first request brings the tables
-    with store.engine.begin() as connection:
+    with engine_of(store) as engine, engine.begin() as connection:
         connection.exec_driver_sql(f"DROP TABLE {table}")
 
     ready, tasks, alive = client.get("/readyz"), client.get(MINE, headers=bearer()), client.get("/healthz")

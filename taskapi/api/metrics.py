@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from flask import Blueprint, Response
-from sqlalchemy.exc import SQLAlchemyError
 
 from .. import prometheus
+from ..database.failures import DatabaseError
 from ..kinds import bounded
 from ..metrics import flush
 from ..state import current
@@ -29,6 +29,6 @@ def _tasks() -> list[tuple[str, str, int, float]]:
     store = current().store
     try:
         return bounded(store.active_by_kind())
-    except SQLAlchemyError as error:
+    except DatabaseError as error:
         log.warning("tasks cannot be counted now: %s", store.explain(error))
         return []

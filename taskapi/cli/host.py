@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 from flask import current_app
 from flask.cli import AppGroup
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
+from ..database.failures import DatabaseError
 from ..extras import MissingExtraError
 from ..state import current
 from .doctor import doctor
@@ -49,10 +49,11 @@ def upgrade() -> None:
     """Bring the tables up to date, where Alembic does not keep them."""
     try:
         store = current().store
-        is_ours = current().background.owns_schema and not schema.is_an_applications(store.engine)
-        bring_up_to_date = schema.upgrade if is_ours else schema.upgrade_beside
-        bring_up_to_date(store.engine)
-    except SQLAlchemyError as error:
+        with schema.engine_of(store) as engine:
+            is_ours = current().background.owns_schema and not schema.is_an_applications(engine)
+            bring_up_to_date = schema.upgrade if is_ours else schema.upgrade_beside
+            bring_up_to_date(engine)
+    except DatabaseError as error:
         raise click.ClickException(store.explain(error)) from None
     except (RuntimeError, MissingExtraError) as error:
         raise click.ClickException(str(error)) from None

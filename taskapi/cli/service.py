@@ -14,10 +14,10 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from flask_jwt_extended import create_access_token
 from flask_migrate.cli import db
-from sqlalchemy.exc import SQLAlchemyError
 
 from .. import demo, extras, maintenance
 from ..database import schema
+from ..database.failures import DatabaseError
 from ..database.models import BIGINT_MAX, TaskStatus
 from ..state import current
 from . import lines, remote
@@ -45,7 +45,7 @@ class TaskGroup(AppGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             trouble = schema.trouble(current().store)
             raise CannotTellError(trouble.cause if trouble else current().store.explain(error)) from None
         except click.UsageError as error:

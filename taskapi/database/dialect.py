@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import SQLAlchemyError
-
+from .address import AnyUrl, Url
 from .statements import Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
 
 
 class Dialect(ABC):
@@ -30,8 +31,13 @@ class Dialect(ABC):
     def insist_on_driver(self) -> None:
         """Raise what says how to get it, if the driver is not there or too old. Imports nothing."""
 
+    @property
     @abstractmethod
-    def engine_options(self, url: URL) -> dict[str, Any]:
+    def driver(self) -> Any:
+        """The driver's module (PEP 249)."""
+
+    @abstractmethod
+    def engine_options(self, url: Url) -> dict[str, Any]:
         """The options of `sqlalchemy.create_engine`."""
 
     @abstractmethod
@@ -39,12 +45,24 @@ class Dialect(ABC):
         """Give an engine of our own what we count on: moments in UTC, writers that wait for each other."""
 
     @abstractmethod
-    def open_reader(self, url: URL) -> Any:
+    def open_reader(self, url: Url) -> Any:
         """A new connection of the driver, in autocommit mode, for statements that only read."""
 
     @abstractmethod
+    def open_changer(self, url: Url) -> Any:
+        """The same for `change`."""
+
+    @abstractmethod
+    def change(self, connection: Any, changes: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[tuple[Any, ...]]]:
+        """Run statements, written for the driver, in one transaction of theirs; the rows that each returns."""
+
+    @abstractmethod
     def is_current(self, connection: Any) -> bool:
-        """Whether a connection of `open_reader` still leads to the database that others see."""
+        """Whether a connection of ours still leads to the database that others see."""
+
+    @abstractmethod
+    def is_lost(self, connection: Any) -> bool:
+        """Whether a connection on which something went wrong has lost its server."""
 
     @abstractmethod
     def is_in_transaction(self, connection: Any) -> bool:
@@ -63,17 +81,17 @@ class Dialect(ABC):
         """The parameters of the statement `news`, of tasks given as `{id: revision}`."""
 
     @abstractmethod
-    def is_outdated(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: Exception) -> bool:
         """Whether the database answered that it has no such table or column."""
 
     @abstractmethod
-    def explain(self, url: URL, error: Exception) -> str:
+    def explain(self, url: AnyUrl, error: Exception) -> str:
         """What went wrong where, in a sentence for the operator: without statements, values of rows or passwords."""
 
     @abstractmethod
-    def make_file(self, url: URL) -> None:
-        """Make an embedded database's file, if there is none. Raises `SQLAlchemyError`."""
+    def make_file(self, url: AnyUrl) -> None:
+        """Make an embedded database's file, if there is none. Raises `DatabaseError`."""
 
     @abstractmethod
-    def prepare_file(self, url: URL) -> None:
+    def prepare_file(self, url: AnyUrl) -> None:
         """The same for one that is ours alone, as we want it. Nothing else makes a file."""

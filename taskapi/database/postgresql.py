@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
-
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import SQLAlchemyError, TimeoutError
+from typing import TYPE_CHECKING, Any
 
 from .. import extras
+from .address import AnyUrl, Url
 from .dialect import Dialect
 from .statements import SHOWN, SNAPSHOT, Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
 
 # The triggers' NOTIFY channel; a payload is "<id>:<user_id>".
 CHANNEL = "user_tasks"
@@ -28,8 +28,53 @@ CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
 UNDEFINED = ("42P01", "42703")
 # The classes of errors (PostgreSQL, appendix A) whose messages name roles, tables and resources, but no values.
 TOLD = ("08", "25", "28", "3D", "3F", "42", "53", "55", "57", "58")
+# One of several servers, in the query of a URL.
+HOST_AND_PORT = re.compile(r"[a-zA-Z0-9.-]+:[0-9]+")
+# A cut network shows as an error within seconds, not after the kernel's many minutes.
+OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "taskapi",
+    # Whatever the database's own encoding is: by default that, so that SQL_ASCII gives bytes for text.
+    "client_encoding": "utf8",
+    # Behind a transaction pooler the next statement may reach a session that knows nothing of it.
+    "prepare_threshold": None,
+}
 # What libpq says before the reason.
 CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
+
+REPORT = """
+        UPDATE user_tasks SET
+            status = coalesce(:status, status),
+            stage = coalesce(:stage, stage),
+            result_message = coalesce(:result_message, result_message),
+            error_details = coalesce(:error_details, error_details),
+            attempt = CASE
+                WHEN CAST(:share AS double precision) IS NULL THEN attempt ELSE -CAST(:attempt AS bigint) END,
+            total_items = CASE
+                WHEN attempt < 0 AND CAST(:share AS double precision) IS NULL THEN total_items
+                ELSE nullif(coalesce(CAST(:total_items AS bigint), total_items), -1) END,
+            completed_items = greatest(
+                0, coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint)),
+            progress = CASE
+                WHEN CAST(:progress AS double precision) IS NOT NULL THEN CAST(:progress AS double precision)
+                WHEN CAST(:share AS double precision) IS NOT NULL
+                THEN greatest(progress, least(100.0, CAST(:begins AS double precision)
+                    + CAST(:share AS double precision) * coalesce(least(1.0,
+                    1.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
+                    / nullif(nullif(coalesce(CAST(:total_items AS bigint), total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
+                WHEN coalesce(CAST(:total_items AS bigint), total_items) > 0
+                THEN greatest(progress, least(100.0,
+                    100.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
+                    / coalesce(CAST(:total_items AS bigint), total_items)))
+                ELSE progress END,
+            lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL"""
 
 STATEMENTS = Statements(
     # Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index
@@ -97,11 +142,9 @@ STATEMENTS = Statements(
             SELECT FROM user_tasks
             WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
     count_from="""
-        SELECT greatest(counted_until, statement_timestamp() - interval '1 hour'),
+        SELECT counted_until, greatest(counted_until, statement_timestamp() - interval '1 hour'),
             statement_timestamp() - interval '5 seconds'
-        FROM user_tasks_schema
-        WHERE counted_until < statement_timestamp() - interval '10 seconds'
-        FOR UPDATE SKIP LOCKED""",
+        FROM user_tasks_schema""",
     ended_between="""
         SELECT kind, status, abs(attempt),
             extract(epoch FROM started_at - created_at)::double precision,
@@ -127,7 +170,8 @@ STATEMENTS = Statements(
             error_details = CASE WHEN status IN ('starting', 'running') THEN error_details END
         WHERE id = :id AND task_id = :task_id AND user_id = :user_id
             AND status IN ('pending', 'queued', 'starting', 'running')
-            AND (cancel_requested_at IS NULL OR status IN ('pending', 'queued'))""",
+            AND (cancel_requested_at IS NULL OR status IN ('pending', 'queued'))
+        RETURNING id""",
     keys_of_users="""
         SELECT id, user_id, revision FROM user_tasks
         WHERE user_id = ANY(:user_ids)
@@ -255,7 +299,8 @@ STATEMENTS = Statements(
     close="""
         UPDATE user_tasks SET status = :closed_as, result_message = :message
         WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status = :status
-            AND lease_expires_at IS NOT DISTINCT FROM CAST(:lease_expires_at AS timestamp with time zone)""",
+            AND lease_expires_at IS NOT DISTINCT FROM CAST(:lease_expires_at AS timestamp with time zone)
+        RETURNING id""",
     ended_before="""
         SELECT id FROM user_tasks
         WHERE id > :last_id AND status NOT IN ('pending', 'queued', 'starting', 'running')
@@ -277,35 +322,8 @@ STATEMENTS = Statements(
             AND (end_by IS NULL OR end_by > statement_timestamp())
             AND (start_by IS NULL OR start_by > statement_timestamp() OR status IN ('starting', 'running'))
         RETURNING id, task_id, attempt, status, total_items""",
-    report="""
-        UPDATE user_tasks SET
-            status = coalesce(:status, status),
-            stage = coalesce(:stage, stage),
-            result_message = coalesce(:result_message, result_message),
-            error_details = coalesce(:error_details, error_details),
-            attempt = CASE
-                WHEN CAST(:share AS double precision) IS NULL THEN attempt ELSE -CAST(:attempt AS bigint) END,
-            total_items = CASE
-                WHEN attempt < 0 AND CAST(:share AS double precision) IS NULL THEN total_items
-                ELSE nullif(coalesce(CAST(:total_items AS bigint), total_items), -1) END,
-            completed_items = greatest(
-                0, coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint)),
-            progress = CASE
-                WHEN CAST(:progress AS double precision) IS NOT NULL THEN CAST(:progress AS double precision)
-                WHEN CAST(:share AS double precision) IS NOT NULL
-                THEN greatest(progress, least(100.0, CAST(:begins AS double precision)
-                    + CAST(:share AS double precision) * coalesce(least(1.0,
-                    1.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
-                    / nullif(nullif(coalesce(CAST(:total_items AS bigint), total_items), -1), 0)), 0)))
-                WHEN attempt < 0 THEN progress
-                WHEN coalesce(CAST(:total_items AS bigint), total_items) > 0
-                THEN greatest(progress, least(100.0,
-                    100.0 * (coalesce(CAST(:completed_items AS bigint), completed_items) + CAST(:advance AS bigint))
-                    / coalesce(CAST(:total_items AS bigint), total_items)))
-                ELSE progress END,
-            lease_expires_at = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
-        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
-        RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL""",
+    report=REPORT,
+    report_of_status=REPORT,
     positions="""
         SELECT id, completed_items, total_items, progress FROM user_tasks WHERE id = ANY(:ids)""",
     renew="""
@@ -314,7 +332,7 @@ STATEMENTS = Statements(
         WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL""",
     delete="""
-        DELETE FROM user_tasks WHERE id = ANY(:ids)""",
+        DELETE FROM user_tasks WHERE id = ANY(:ids) RETURNING id""",
 )
 
 
@@ -334,46 +352,54 @@ class Postgresql(Dialect):
         """psycopg 3: an application's own engine may have another one."""
         extras.need("postgresql", "PostgreSQL")
 
-    def engine_options(self, _url: URL) -> dict[str, Any]:
-        """A cut network shows as an error within seconds, not after the kernel's many minutes."""
-        return {
-            "connect_args": {
-                "connect_timeout": 5,
-                "keepalives_idle": 5,
-                "keepalives_interval": 2,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 10_000,
-                "application_name": "taskapi",
-                # Whatever the database's own encoding is: by default that, so that SQL_ASCII gives bytes for text.
-                "client_encoding": "utf8",
-                # Behind a transaction pooler the next statement may reach a session that knows nothing of it.
-                "prepare_threshold": None,
-            },
-            "pool_timeout": 10,
-        }
+    @property
+    def driver(self) -> Any:
+        """psycopg, which gevent finds patched if it is imported late enough."""
+        import psycopg  # which may not be there
+
+        return psycopg
+
+    def engine_options(self, _url: Url) -> dict[str, Any]:
+        """Connections as ours are."""
+        return {"connect_args": OPTIONS, "pool_timeout": 10}
 
     def prepare(self, engine: Engine) -> None:
         """Let every connection speak of moments in UTC."""
+        from sqlalchemy import event
+
         event.listen(engine, "connect", set_up)
 
-    def open_reader(self, url: URL) -> Any:
+    def open_reader(self, url: Url) -> Any:
         """A connection whose answers are waited for no longer than `ANSWER_SECONDS`."""
-        dialect: Any = url.get_dialect()
-        arguments, options = dialect().create_connect_args(url)
-        options.update(self.engine_options(url)["connect_args"], autocommit=True)
-        connection = dialect.import_dbapi().connect(*arguments, **options)
+        connection = self.open_changer(url)
+        wait = connection.wait
+        connection.wait = lambda exchange, **options: wait(exchange, **{"timeout": ANSWER_SECONDS, **options})
+        return connection
+
+    def open_changer(self, url: Url) -> Any:
+        """One that waits for its answers: a row may be locked for long."""
+        connection = self.driver.connect(**{**libpq_options(url), **OPTIONS, "autocommit": True})
         try:
             set_up(connection)
         except BaseException:
             connection.close()
             raise
-        wait = connection.wait
-        connection.wait = lambda exchange, **options: wait(exchange, **{"timeout": ANSWER_SECONDS, **options})
         return connection
+
+    def change(self, connection: Any, changes: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[tuple[Any, ...]]]:
+        """Waits for the rows' locks."""
+        if len(changes) == 1:  # which is a transaction by itself
+            return [_answer(connection, *changes[0])]
+        with connection.transaction():
+            return [_answer(connection, *change) for change in changes]
 
     def is_current(self, _connection: Any) -> bool:
         """Always: one that has lost its server says so itself."""
         return True
+
+    def is_lost(self, connection: Any) -> bool:
+        """As psycopg knows by then."""
+        return bool(connection.closed)
 
     def is_in_transaction(self, _connection: Any) -> bool:
         """Always: a savepoint begins none."""
@@ -391,31 +417,30 @@ class Postgresql(Dialect):
         """As two arrays, written out: psycopg takes longer to do that than the database to read the rows."""
         return {"ids": _array(known), "revisions": _array(known.values())}
 
-    def is_outdated(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: Exception) -> bool:
         """By its code."""
         return getattr(getattr(error, "orig", None), "sqlstate", None) in UNDEFINED
 
-    def explain(self, url: URL, error: Exception) -> str:
+    def explain(self, url: AnyUrl, error: Exception) -> str:
         """By host, port and database, and the words of libpq or of the server."""
-        options = url.get_dialect()().create_connect_args(url)[1]
-        words = self._words(url, getattr(error, "orig", None) or error)
+        options = libpq_options(Url.of(url))
+        words = self._words(getattr(error, "orig", None) or error)
         place = f'PostgreSQL at {_servers(options)}, database "{options.get("dbname", "")}"'
         return f"{place}: {_without_secrets(words, options)}."
 
-    def _words(self, url: URL, error: Any) -> str:
+    def _words(self, error: Any) -> str:
         """Why, if that can be told without telling what a row holds."""
         code = getattr(error, "sqlstate", None)
         if code is not None and code[:2] in TOLD:
             return str(error.diag.message_primary)
-        is_of_connection = isinstance(error, (url.get_dialect().import_dbapi().OperationalError, TimeoutError))
-        if code is None and is_of_connection:
+        if code is None and isinstance(error, (self.driver.OperationalError, TimeoutError)):
             return CONNECTING.sub("", str(error).partition("\n")[0]).removesuffix(".")
         return type(error).__name__
 
-    def make_file(self, _url: URL) -> None:
+    def make_file(self, _url: AnyUrl) -> None:
         """There is none."""
 
-    def prepare_file(self, _url: URL) -> None:
+    def prepare_file(self, _url: AnyUrl) -> None:
         """There is none."""
 
 
@@ -427,6 +452,22 @@ def set_up(connection: Any, _record: Any = None) -> None:
     """Prepare a new connection."""
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
+
+
+def _answer(connection: Any, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(statement, parameters)
+    return list(cursor.fetchall()) if cursor.description else []
+
+
+def libpq_options(url: Url) -> dict[str, Any]:
+    """A URL's parts and options by libpq's names; several hosts may be given in both of SQLAlchemy's ways."""
+    parts = {"host": url.host, "port": url.port, "dbname": url.database, "user": url.username, "password": url.password}
+    options: dict[str, Any] = {**{name: value for name, value in parts.items() if value}, **url.query}
+    hosts = url.query.get("host", "")
+    if "port" not in url.query and (isinstance(hosts, tuple) or HOST_AND_PORT.fullmatch(hosts)):
+        pairs = [host.partition(":") for host in ([hosts] if isinstance(hosts, str) else hosts)]
+        options["host"], options["port"] = (",".join(part) for part in zip(*[(h, p) for h, _, p in pairs], strict=True))
+    return options
 
 
 def _servers(options: Mapping[str, Any]) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
-
-from .connections import DIALECTS, dialect_of, is_in_memory
+from .connections import DIALECTS, dialect_of, is_in_memory, open_engine
+from .failures import DatabaseError
 from .store import Store
+
+# Where tables are made or looked for; a worker whose database has them does without.
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.engine import Connection, Engine
 
 VERSION = 3
 VERSIONS = Path(__file__).with_name("versions")
@@ -48,19 +51,21 @@ class Direct:
 
     def execute(self, statement: str) -> Any:
         """Run a statement."""
-        return self._connection.execute(sa.text(statement))
+        from sqlalchemy import text
+
+        return self._connection.execute(text(statement))
 
 
 def version_of(connection: Connection) -> int:
     """The version that the tables have; 0 where there are none."""
-    inspector = sa.inspect(connection)
+    inspector = _inspector(connection)
     if not inspector.has_table("user_tasks"):
         return 0
     # A backup from before the upgrade leaves the younger table where it is.
     columns = {column["name"] for column in inspector.get_columns("user_tasks")}
     if "attempt" not in columns or not inspector.has_table("user_tasks_schema"):
         return 1
-    told = int(connection.execute(sa.text("SELECT version FROM user_tasks_schema")).scalar_one())
+    told = int(connection.exec_driver_sql("SELECT version FROM user_tasks_schema").scalar_one())
     return told if "traceparent" in columns else min(told, 2)
 
 
@@ -95,14 +100,22 @@ def _check(version: int) -> None:
 
 
 def _connection(op: Operations) -> Connection:
+    from sqlalchemy.engine import Connection
+
     bind = op.get_bind()
     if isinstance(bind, Connection):
         return bind
     raise RuntimeError(f"Without a database nobody can tell which version its tables have. The SQL is in {VERSIONS}.")
 
 
+def _inspector(connection: Connection) -> sa.Inspector:
+    from sqlalchemy import inspect
+
+    return inspect(connection)
+
+
 def _insist_on_utf_8(connection: Connection) -> None:
-    encoding = connection.scalar(sa.text(dialect_of(connection.engine.url).statements.encoding))
+    encoding = connection.exec_driver_sql(dialect_of(connection.engine.url).statements.encoding).scalar_one()
     if encoding != ENCODING:
         raise RuntimeError(_wrong_encoding(encoding))
 
@@ -136,13 +149,13 @@ def upgrade_beside(engine: Engine) -> None:
 
 def settle(connection: Connection) -> None:
     """Leave no account of Alembic's in a database of our own, or the one that version 1 looks for."""
-    connection.execute(sa.text(f"DROP TABLE IF EXISTS {ACCOUNT}"))
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {ACCOUNT}")
     if not _is_an_applications(connection):
         found = version_of(connection)
-        connection.execute(sa.text(f"DROP TABLE IF EXISTS {USUAL_ACCOUNT}"))
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {USUAL_ACCOUNT}")
         if 0 < found < SELF_TOLD:
-            connection.execute(sa.text(f"CREATE TABLE {USUAL_ACCOUNT} (version_num varchar(32) NOT NULL PRIMARY KEY)"))
-            connection.execute(sa.text(f"INSERT INTO {USUAL_ACCOUNT} VALUES ('{revision_of(found)}')"))
+            connection.exec_driver_sql(f"CREATE TABLE {USUAL_ACCOUNT} (version_num varchar(32) NOT NULL PRIMARY KEY)")
+            connection.exec_driver_sql(f"INSERT INTO {USUAL_ACCOUNT} VALUES ('{revision_of(found)}')")
 
 
 def revision_of(version: int) -> str:
@@ -155,8 +168,25 @@ def upgrade_embedded(store: Store) -> None:
 
     An application's own database is left alone: its tables are that one's to make.
     """
-    if store.dialect.is_embedded and trouble(store) and not is_an_applications(store.engine):
-        upgrade(store.engine)
+    if store.dialect.is_embedded and store.memory is None and trouble(store):
+        with engine_of(store) as engine:
+            if not is_an_applications(engine):
+                upgrade(engine)
+
+
+@contextlib.contextmanager
+def engine_of(store: Store) -> Iterator[Engine]:
+    """An engine on a store's database. Raises `DatabaseError` for what goes wrong with it."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    engine = store.memory or open_engine(store.url)
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        raise DatabaseError(getattr(error, "orig", None) or error) from error
+    finally:
+        if engine is not store.memory:
+            engine.dispose()
 
 
 def is_an_applications(engine: Engine) -> bool:
@@ -168,12 +198,12 @@ def is_an_applications(engine: Engine) -> bool:
 
 
 def _is_an_applications(connection: Connection) -> bool:
-    inspector = sa.inspect(connection)
+    inspector = _inspector(connection)
     if not set(inspector.get_table_names()) <= {*TABLES, ACCOUNT, USUAL_ACCOUNT}:
         return True
     if not inspector.has_table(USUAL_ACCOUNT):
         return False
-    revisions = connection.scalars(sa.text(f"SELECT version_num FROM {USUAL_ACCOUNT}"))
+    revisions = connection.exec_driver_sql(f"SELECT version_num FROM {USUAL_ACCOUNT}").scalars()
     return not set(revisions) <= {revision_of(version) for version in range(1, VERSION + 1)}
 
 
@@ -190,7 +220,7 @@ def trouble(store: Store) -> Trouble | None:
         encoding = store.encoding()
         store.attempt("")
         found = store.schema_version()
-    except SQLAlchemyError as error:
+    except DatabaseError as error:
         if not store.dialect.is_outdated(error):
             return Trouble(f"The {store.dialect.name} database does not answer.", store.explain(error))
         found = 0

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import InvalidatePoolError, OperationalError, SQLAlchemyError
 
+from .address import AnyUrl, Url
 from .dialect import Dialect
 from .embedded import FileConnection, open_file
+from .failures import DatabaseError, of_driver
 from .statements import SHOWN, SNAPSHOT, Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+T = TypeVar("T")
 
 # How long a writer waits for another one, in seconds.
 WRITE_LOCK_TIMEOUT = 20.0
@@ -26,6 +30,11 @@ READ_LOCK_TIMEOUT = 0.25
 # STRICT tables came with 3.37.
 VERSION_NEEDED = (3, 37)
 MEMORY = ":memory:"
+# SQLite makes a table of each list of three or more, 90 kB of them, and drops it, with every statement that has one; so
+# do the table's triggers, checks and indexes. What is free at the end of the heap glibc gives back to the kernel from
+# 128 kB on: of a report's time four fifths were page faults. Once it was given a larger block to free, it keeps twice
+# as much (mallopt(3), M_TRIM_THRESHOLD).
+KEPT_BYTES = 2**20
 
 # What the feed asks. One writer at a time commits, and all draw from one counter: revisions become visible in order.
 LAST_REVISION = """
@@ -35,6 +44,36 @@ CHANGED_SINCE = """
     UNION ALL
     SELECT id, user_id, revision FROM user_tasks_deleted WHERE revision > :revision
     ORDER BY revision"""
+
+
+def _report(status: str) -> str:
+    # Not IS NOT NULL, which SQLite (3.40) takes for true in a RETURNING.
+    return f"""
+        UPDATE user_tasks SET
+            {status} stage = coalesce(:stage, stage),
+            result_message = coalesce(:result_message, result_message),
+            error_details = coalesce(:error_details, error_details),
+            attempt = CASE WHEN :share IS NULL THEN attempt ELSE -:attempt END,
+            total_items = CASE
+                WHEN attempt < 0 AND :share IS NULL THEN total_items
+                ELSE nullif(coalesce(:total_items, total_items), -1) END,
+            completed_items = max(0, coalesce(:completed_items, completed_items) + :advance),
+            progress = CASE
+                WHEN :progress IS NOT NULL THEN :progress
+                WHEN :share IS NOT NULL
+                THEN max(progress, min(100.0, :begins + :share * coalesce(min(1.0,
+                    1.0 * (coalesce(:completed_items, completed_items) + :advance)
+                    / nullif(nullif(coalesce(:total_items, total_items), -1), 0)), 0)))
+                WHEN attempt < 0 THEN progress
+                WHEN coalesce(:total_items, total_items) > 0
+                THEN max(progress, min(100.0,
+                    100.0 * (coalesce(:completed_items, completed_items) + :advance)
+                    / coalesce(:total_items, total_items)))
+                ELSE progress END,
+            lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
+        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
+        RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''"""
+
 
 STATEMENTS = Statements(
     tasks_of=f"""
@@ -106,10 +145,9 @@ STATEMENTS = Statements(
             SELECT 1 FROM user_tasks
             WHERE status IN ('completed', 'failed', 'timeout') AND ended_at > counted_until)""",
     count_from="""
-        SELECT max(counted_until, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour')),
+        SELECT counted_until, max(counted_until, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 hour')),
             strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-5 seconds')
-        FROM user_tasks_schema
-        WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds')""",
+        FROM user_tasks_schema""",
     ended_between="""
         SELECT kind, status, abs(attempt),
             86400 * (julianday(started_at) - julianday(created_at)),
@@ -136,7 +174,8 @@ STATEMENTS = Statements(
             error_details = CASE WHEN status IN ('starting', 'running') THEN error_details END
         WHERE id = :id AND task_id = :task_id AND user_id = :user_id
             AND status IN ('pending', 'queued', 'starting', 'running')
-            AND (cancel_requested_at IS NULL OR status IN ('pending', 'queued'))""",
+            AND (cancel_requested_at IS NULL OR status IN ('pending', 'queued'))
+        RETURNING id""",
     keys_of_users="""
         SELECT id, user_id, revision FROM user_tasks
         WHERE user_id IN (SELECT value FROM json_each(:user_ids))
@@ -248,7 +287,8 @@ STATEMENTS = Statements(
     close="""
         UPDATE user_tasks SET status = :closed_as, result_message = :message
         WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status = :status
-            AND lease_expires_at IS :lease_expires_at""",
+            AND lease_expires_at IS :lease_expires_at
+        RETURNING id""",
     ended_before="""
         SELECT id FROM user_tasks
         WHERE id > :last_id AND status NOT IN ('pending', 'queued', 'starting', 'running')
@@ -270,33 +310,8 @@ STATEMENTS = Statements(
             AND (end_by IS NULL OR julianday(end_by) > julianday('now'))
             AND (start_by IS NULL OR julianday(start_by) > julianday('now') OR status IN ('starting', 'running'))
         RETURNING id, task_id, attempt, status, total_items""",
-    # Not IS NOT NULL, which SQLite (3.40) takes for true in a RETURNING.
-    report="""
-        UPDATE user_tasks SET
-            status = coalesce(:status, status),
-            stage = coalesce(:stage, stage),
-            result_message = coalesce(:result_message, result_message),
-            error_details = coalesce(:error_details, error_details),
-            attempt = CASE WHEN :share IS NULL THEN attempt ELSE -:attempt END,
-            total_items = CASE
-                WHEN attempt < 0 AND :share IS NULL THEN total_items
-                ELSE nullif(coalesce(:total_items, total_items), -1) END,
-            completed_items = max(0, coalesce(:completed_items, completed_items) + :advance),
-            progress = CASE
-                WHEN :progress IS NOT NULL THEN :progress
-                WHEN :share IS NOT NULL
-                THEN max(progress, min(100.0, :begins + :share * coalesce(min(1.0,
-                    1.0 * (coalesce(:completed_items, completed_items) + :advance)
-                    / nullif(nullif(coalesce(:total_items, total_items), -1), 0)), 0)))
-                WHEN attempt < 0 THEN progress
-                WHEN coalesce(:total_items, total_items) > 0
-                THEN max(progress, min(100.0,
-                    100.0 * (coalesce(:completed_items, completed_items) + :advance)
-                    / coalesce(:total_items, total_items)))
-                ELSE progress END,
-            lease_expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :lease || ' seconds')
-        WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
-        RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''""",
+    report=_report(""),
+    report_of_status=_report("status = :status,"),
     positions="""
         SELECT id, completed_items, total_items, progress FROM user_tasks
         WHERE id IN (SELECT value FROM json_each(:ids))""",
@@ -305,7 +320,8 @@ STATEMENTS = Statements(
         WHERE id = :id AND task_id = :task_id AND abs(attempt) = :attempt AND status IN ('starting', 'running')
         RETURNING status IN ('starting', 'running') AND coalesce(cancel_requested_at, '') <> ''""",
     delete="""
-        DELETE FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))""",
+        DELETE FROM user_tasks WHERE id IN (SELECT value FROM json_each(:ids))
+        RETURNING id""",
 )
 
 
@@ -322,16 +338,22 @@ class Sqlite(Dialect):
         if sqlite3.sqlite_version_info < VERSION_NEEDED:
             raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old: taskapi needs 3.37 (STRICT tables).")
 
-    def engine_options(self, url: URL) -> dict[str, Any]:
+    @property
+    def driver(self) -> Any:
+        """Python's own."""
+        return sqlite3
+
+    def engine_options(self, url: Url) -> dict[str, Any]:
         """Every connection comes from one door."""
         return {"creator": lambda: self.open_reader(url)}
 
     def prepare(self, engine: Engine) -> None:
-        """Let writers take the write lock at once, and wait for it cooperatively; and write to no file that is gone."""
-        event.listen(engine, "checkout", _insist_on_current)
+        """Let writers take the write lock at once, and wait for it."""
+        from sqlalchemy import event
+
         event.listen(engine, "begin", _begin_immediate)
 
-    def open_reader(self, url: URL) -> FileConnection:
+    def open_reader(self, url: Url) -> FileConnection:
         """A connection that begins no transaction of its own, and makes no file."""
         connection = open_file(str(url.database), timeout=READ_LOCK_TIMEOUT, check_same_thread=False)
         try:
@@ -341,9 +363,25 @@ class Sqlite(Dialect):
             raise
         return connection
 
+    def open_changer(self, url: Url) -> FileConnection:
+        """One on which SQLite waits for no lock."""
+        connection = self.open_reader(url)
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
+
+    def change(
+        self, connection: sqlite3.Connection, changes: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> list[list[tuple[Any, ...]]]:
+        """With the write lock from the beginning: a read that turns into a write fails whatever the timeout."""
+        return _patiently(lambda: _transaction(connection, changes))
+
     def is_current(self, connection: FileConnection) -> bool:
         """Whether its file is neither gone nor replaced."""
         return connection.is_current
+
+    def is_lost(self, _connection: FileConnection) -> bool:
+        """Never: there is no server."""
+        return False
 
     def is_in_transaction(self, connection: sqlite3.Connection) -> bool:
         """Not if the savepoint had begun it: Python's driver sends BEGIN before a write, and before nothing else."""
@@ -361,29 +399,29 @@ class Sqlite(Dialect):
         """As a JSON object."""
         return {"known": orjson.dumps(known, option=orjson.OPT_NON_STR_KEYS).decode()}
 
-    def make_file(self, url: URL) -> None:
+    def make_file(self, url: AnyUrl) -> None:
         """An empty one, to which whoever writes first gives its settings."""
         path = Path(str(url.database))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         except OSError as error:
-            raise OperationalError("making the file", None, error) from None
+            raise DatabaseError(error) from None
 
-    def prepare_file(self, url: URL) -> None:
+    def prepare_file(self, url: AnyUrl) -> None:
         """With a write-ahead log: readers and a writer do not wait for each other."""
         self.make_file(url)
         try:
             with contextlib.closing(sqlite3.connect(str(url.database), timeout=READ_LOCK_TIMEOUT)) as connection:
-                _patiently(connection.execute, "PRAGMA journal_mode = WAL")
+                _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
         except sqlite3.Error as error:
-            raise OperationalError("making the file", None, error) from None
+            raise DatabaseError(error) from None
 
-    def is_outdated(self, error: SQLAlchemyError) -> bool:
+    def is_outdated(self, error: Exception) -> bool:
         """SQLite has one code for all that is wrong with a statement."""
         return str(getattr(error, "orig", "")).startswith(("no such table", "no such column"))
 
-    def explain(self, url: URL, error: Exception) -> str:
+    def explain(self, url: AnyUrl, error: Exception) -> str:
         """By the file's name, and SQLite's or the system's own words."""
         cause = getattr(error, "orig", None) or error
         name = url.database or MEMORY
@@ -395,48 +433,60 @@ class Sqlite(Dialect):
 
 def set_up(connection: sqlite3.Connection) -> None:
     """Prepare a new connection."""
-    connection.isolation_level = None  # transactions are begun by `_begin_immediate`
+    bytes(KEPT_BYTES)
+    connection.isolation_level = None  # transactions are begun where they are wanted
     # Text that is not UTF-8 (any writer may have put it there) must not break every later read of its row.
     connection.text_factory = lambda data: data.decode(errors="replace")
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
-def _insist_on_current(connection: FileConnection, _record: Any, _proxy: Any) -> None:
-    if not connection.is_current:
-        raise InvalidatePoolError("the database's file is gone or was replaced")
+def _transaction(
+    connection: sqlite3.Connection, changes: Sequence[tuple[str, Mapping[str, Any]]]
+) -> list[list[tuple[Any, ...]]]:
+    if len(changes) == 1:  # which is one by itself
+        return [connection.execute(*changes[0]).fetchall()]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = [connection.execute(*change).fetchall() for change in changes]
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+    return found
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock at once: a read that turns into a write fails with BUSY whatever the timeout."""
-    cursor = connection.connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 0")
+    """For an engine, which begins a transaction for whatever it is asked."""
+    from sqlalchemy.exc import OperationalError
+
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA busy_timeout = 0")
     try:
-        _patiently(cursor.execute, "BEGIN IMMEDIATE")
+        _patiently(lambda: driver.execute("BEGIN IMMEDIATE"))
     except sqlite3.OperationalError as error:  # which SQLAlchemy does not look at in an event
         raise OperationalError("BEGIN IMMEDIATE", None, error) from None
     finally:
-        cursor.execute(f"PRAGMA busy_timeout = {int(READ_LOCK_TIMEOUT * 1000)}")
+        driver.execute(f"PRAGMA busy_timeout = {int(READ_LOCK_TIMEOUT * 1000)}")
 
 
-def _patiently(execute: Callable[[str], Any], statement: str) -> None:
+def _patiently(work: Callable[[], T]) -> T:
     """Wait for a lock with `time.sleep`, which gevent makes cooperative; inside SQLite the wait would stop
     every greenlet of the process."""
     deadline = time.monotonic() + WRITE_LOCK_TIMEOUT
     while True:
         try:
-            execute(statement)
+            return work()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(0.002)
-        else:
-            return
+        time.sleep(0.002)
 
 
-class MemoryReader:
-    """Asks a database that lives in the memory of one connection: an engine's own, in tests.
+class MemoryConnection:
+    """Asks and changes a database that lives in the memory of one connection: an application's own, in tests.
 
-    The connection is kept: giving it back would roll back whatever the application has begun on it.
+    The connection is kept: giving it back would roll back whatever the application has begun on it. What is changed is
+    committed, and so is that.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -444,14 +494,29 @@ class MemoryReader:
         self._connection: Any = None
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a statement with parameters written `:name`; all its rows. Raises `sqlalchemy.exc.SQLAlchemyError`."""
+        """Run a statement with parameters written `:name`; all its rows. Raises `DatabaseError`."""
+        with _translated():
+            rows: list[tuple[Any, ...]] = self._driver_connection.execute(statement, parameters).fetchall()
+        return rows
+
+    def change(self, *changes: tuple[str, Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:
+        """The same with several, and commit. Raises `DatabaseError`."""
+        with _translated(), self._driver_connection as connection:
+            return [connection.execute(*change).fetchall() for change in changes]
+
+    @property
+    def _driver_connection(self) -> Any:
         if self._connection is None:
             self._connection = self._engine.raw_connection()
-        try:
-            rows: list[tuple[Any, ...]] = self._connection.driver_connection.execute(statement, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise OperationalError(None, None, error) from None
-        return rows
+        return self._connection.driver_connection
 
     def close(self) -> None:
         """Nothing is to be closed: the connection is the engine's."""
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise of_driver(sqlite3, error) from None

@@ -82,7 +82,7 @@ class Statements:
     count_from: str
 
     counted: str = """
-        UPDATE user_tasks_schema SET counted_until = :until"""
+        UPDATE user_tasks_schema SET counted_until = :until WHERE counted_until = :mark RETURNING true"""
 
     ended_between: str
 
@@ -164,7 +164,10 @@ class Statements:
 
     # `attempt` is negative once the bar is divided into steps: then only who runs the task (`share`) moves it and says
     # the total, and what others count adds up.
+    # A status that is set, even to what it was, has SQLite look after four indexes: where none is said, none is set.
     report: str
+
+    report_of_status: str
 
     positions: str
 

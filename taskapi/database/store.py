@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Engine
-
-from .connections import dialect_of, is_in_memory
+from .address import AnyUrl, Url
+from .changer import Changer
+from .connections import dialect_of
 from .models import BIGINT_MAX, FINAL, ID, WAITING, Snapshot, TaskStatus
 from .overdue import Overdue
 from .reader import Reader
-from .sqlite import MemoryReader
+from .sqlite import MemoryConnection
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
 
 # How many tasks a stream of all of a user's begins with, at most; and how many that it missed, since a cursor is what
 # a client says.
@@ -25,10 +26,6 @@ CLOSE_BATCH = 500
 # With more kinds than that, a list of everybody's tasks reads every row.
 KINDS_AT_MOST = 200
 FIRST_MOMENT, LAST_MOMENT = "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"
-
-
-# Made once, since SQLAlchemy takes as long to read a statement's text as to run it.
-_text = lru_cache(sa.text)
 
 
 class Key(NamedTuple):
@@ -168,28 +165,29 @@ class Report(NamedTuple):
 
 
 class Store:
-    """The table `user_tasks` behind one engine (and a pool of its own for reading).
+    """The table `user_tasks` of one database.
 
-    `hides_errors`: what a failure said is for administrators alone. Every method raises
-    `sqlalchemy.exc.SQLAlchemyError` when the database does not answer.
+    `memory`: the engine in whose memory it is, if nobody else sees it. `hides_errors`: what a failure said is for
+    administrators alone. Every method raises `DatabaseError` when the database does not answer.
     """
 
-    def __init__(self, engine: Engine, *, hides_errors: bool = False) -> None:
-        self.engine = engine
+    def __init__(self, url: AnyUrl, *, memory: Engine | None = None, hides_errors: bool = False) -> None:
+        self.url = Url.of(url)
+        self.memory = memory
         self._hides_errors = hides_errors
-        self.reader: Reader | MemoryReader = MemoryReader(engine) if is_in_memory(engine.url) else Reader(engine.url)
-        self.dialect = dialect_of(engine.url)
+        self.reader, self.changer = _doors(self.url, memory)
+        self.dialect = dialect_of(url)
         self._sql = self.dialect.statements
         self._list = self.dialect.list_parameter
 
     def close(self) -> None:
         """Close the connections that nobody uses now."""
-        self.engine.dispose()
         self.reader.close()
+        self.changer.close()
 
     def explain(self, error: Exception) -> str:
         """What went wrong, in a sentence for the operator."""
-        return self.dialect.explain(self.engine.url, error)
+        return self.dialect.explain(self.url, error)
 
     # What a request asks for.
 
@@ -227,14 +225,12 @@ class Store:
         """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
         if not self._rows(self._sql.is_uncounted):
             return []
-        with self.engine.begin() as connection:
-            found = connection.execute(_text(self._sql.count_from)).one_or_none()
-            if found is None:  # another process counts
-                return []
-            since, until = found
-            connection.execute(_text(self._sql.counted), {"until": until})
-            rows = connection.execute(_text(self._sql.ended_between), {"since": since, "until": until})
-            return [Ended(*row) for row in rows]
+        [(mark, since, until)] = self._rows(self._sql.count_from)
+        is_ours, rows = self.changer.change(
+            (self._sql.counted, {"mark": mark, "until": until}),
+            (self._sql.ended_between, {"since": since, "until": until}),
+        )
+        return [Ended(*row) for row in rows] if is_ours else []  # else another process has counted meanwhile
 
     def latest_of_learning_path(self, learning_path_id: int) -> Snapshot | None:
         """The newest task of a learning path, whoever owns it."""
@@ -307,9 +303,8 @@ class Store:
     # What a worker does.
 
     def create(self, fields: dict[str, Any]) -> None:
-        """Insert a task. Raises `sqlalchemy.exc.IntegrityError` if the `task_id` is taken."""
-        with self.engine.begin() as connection:
-            connection.execute(_text(self._sql.insert), fields)
+        """Insert a task. Raises `ConstraintError` if the `task_id` is taken."""
+        self._change(self._sql.insert, **fields)
 
     def attempt(self, task_id: str) -> Attempt | None:
         """The newest attempt at a task."""
@@ -321,9 +316,8 @@ class Store:
 
         It begins with nothing done, said or broken. Of an attempt before it, nothing is taken any more.
         """
-        with self.engine.begin() as connection:
-            row = connection.execute(_text(self._sql.claim), {"task_id": task_id, "lease": lease}).one_or_none()
-        return None if row is None else _attempt(row)
+        rows = self._change(self._sql.claim, task_id=task_id, lease=lease)
+        return _attempt(rows[0]) if rows else None
 
     def refuse(self, task_id: str) -> None:
         """Close a task that cannot be started: it was cancelled, or its time is over."""
@@ -331,17 +325,16 @@ class Store:
 
     def report(self, reports: Iterable[Report], lease: float) -> Told:
         """Write reports in one transaction, each with a new lease; what is over has changed nothing."""
-        return self._change(
-            (
-                self._sql.retry if report.status is TaskStatus.QUEUED else self._sql.report,
-                {**report._asdict(), "lease": lease},
-            )
-            for report in reports
-        )
+        return self._told((self._for(report), {**report._asdict(), "lease": lease}) for report in reports)
+
+    def _for(self, report: Report) -> str:
+        if report.status is None:
+            return self._sql.report
+        return self._sql.retry if report.status is TaskStatus.QUEUED else self._sql.report_of_status
 
     def renew(self, attempts: Iterable[AttemptKey], lease: float) -> Told:
         """Renew the leases of these attempts in one transaction."""
-        return self._change((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
+        return self._told((self._sql.renew, {**attempt._asdict(), "lease": lease}) for attempt in attempts)
 
     def positions(self, ids: Iterable[int]) -> list[Position]:
         """Where the bars of these tasks are."""
@@ -357,9 +350,7 @@ class Store:
 
     def cancel(self, task: Snapshot) -> bool:
         """End a task that waits, or ask for the end of one that was started; whether that was news."""
-        with self.engine.begin() as connection:
-            parameters = {"id": task.id, "task_id": task.task_id, "user_id": task.user_id}
-            return bool(connection.execute(_text(self._sql.cancel), parameters).rowcount)
+        return bool(self._change(self._sql.cancel, id=task.id, task_id=task.task_id, user_id=task.user_id))
 
     # What keeps the table true and small.
 
@@ -379,38 +370,27 @@ class Store:
 
     def close_overdue(self, overdue: Iterable[Overdue]) -> list[Overdue]:
         """Close tasks, unless they have changed since they were found; those that were closed."""
-        close, in_order = _text(self._sql.close), sorted(overdue, key=lambda task: task.id)
-        if not in_order:  # SQLite's one write lock is taken only for a reason
-            return []
-        with self.engine.begin() as connection:
-            return [
-                task
-                for task in in_order
-                if connection.execute(
-                    close, {**task._asdict(), "closed_as": task.closed_as, "message": task.message}
-                ).rowcount
-            ]
+        in_order = sorted(overdue, key=lambda task: task.id)
+        changes = [
+            (self._sql.close, {**task._asdict(), "closed_as": task.closed_as, "message": task.message})
+            for task in in_order
+        ]
+        return [task for task, closed in zip(in_order, self.changer.change(*changes), strict=True) if closed]
 
     def prune(self, days: float) -> int:
         """Delete the tasks that ended more than so many days ago, in small transactions; how many they were."""
         deleted, last_id = 0, 0
         while rows := self._rows(self._sql.ended_before, seconds=days * 86_400, last_id=last_id, batch=PRUNE_BATCH):
-            with self.engine.begin() as connection:
-                ids = self._list(task_id for (task_id,) in rows)
-                deleted += connection.execute(_text(self._sql.delete), {"ids": ids}).rowcount
+            deleted += len(self._change(self._sql.delete, ids=self._list(task_id for (task_id,) in rows)))
             last_id = rows[-1][0]
         return deleted
 
     def _worker_rows(self, statement: str, **parameters: Any) -> list[Any]:
         """Read over the connection that writes, so that a worker's process needs no second one; it takes no lock."""
-        if isinstance(self.reader, MemoryReader):  # the only one
-            return self.reader.rows(statement, parameters)
-        connection: Any = self.engine.raw_connection()  # SQLAlchemy's own would begin a transaction
-        try:
-            answer = connection.driver_connection.execute(self.dialect.statement_for_driver(statement), parameters)
-            return list(answer.fetchall())
-        finally:
-            connection.close()
+        return self._change(statement, **parameters)
+
+    def _change(self, statement: str, **parameters: Any) -> list[Any]:
+        return self.changer.change((statement, parameters))[0]
 
     def _rows(self, statement: str, **parameters: Any) -> list[Any]:
         return self.reader.rows(statement, parameters)
@@ -449,16 +429,22 @@ class Store:
     def _snapshot(self, row: Sequence[Any]) -> Snapshot:
         return Snapshot.of(row, hides_errors=self._hides_errors)
 
-    def _change(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> Told:
+    def _told(self, changes: Iterable[tuple[str, dict[str, Any]]]) -> Told:
         told = Told(set(), set())
-        with self.engine.begin() as connection:
-            # Everybody locks rows in one order.
-            for statement, parameters in sorted(changes, key=lambda change: change[1]["id"]):
-                is_cancelled = connection.scalar(_text(statement), parameters)
-                if is_cancelled is None or is_cancelled:
-                    key = AttemptKey(parameters["id"], parameters["task_id"], parameters["attempt"])
-                    (told.over if is_cancelled is None else told.cancelled).add(key)
+        in_order = sorted(changes, key=lambda change: change[1]["id"])  # in which everybody locks rows
+        for (_, given), found in zip(in_order, self.changer.change(*in_order), strict=True):
+            if not found or found[0][0]:
+                key = AttemptKey(given["id"], given["task_id"], given["attempt"])
+                (told.cancelled if found else told.over).add(key)
         return told
+
+
+def _doors(url: Url, memory: Engine | None) -> tuple[Reader | MemoryConnection, Changer | MemoryConnection]:
+    """What reads, and what changes."""
+    if memory is None:
+        return Reader(url), Changer(url)
+    connection = MemoryConnection(memory)
+    return connection, connection
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:

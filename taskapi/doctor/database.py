@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..database import schema
+from ..database.failures import DatabaseError
 from ..database.store import Store
 from ..state import State
 from . import postgresql, sqlite
@@ -38,7 +38,7 @@ def findings(state: State) -> Iterator[Finding]:
         yield _clock(store)
         yield from own.findings(store)
         yield _maintenance(store)
-    except SQLAlchemyError as error:
+    except DatabaseError as error:
         yield wrong("database", store.explain(error), "Look into the database's own log.")
 
 
@@ -51,10 +51,10 @@ def _trouble(trouble: schema.Trouble) -> Finding:
 def _trial(store: Store) -> Finding:
     """Write a task as workers do, and take it back before anybody sees it."""
     try:
-        with store.engine.connect() as connection, connection.begin() as transaction:
+        with schema.engine_of(store) as engine, engine.connect() as connection, connection.begin() as transaction:
             revisions = _write(connection, f"doctor_{secrets.token_hex(8)}")
             transaction.rollback()
-    except SQLAlchemyError as error:
+    except DatabaseError as error:
         return wrong(
             "writing",
             f"A task cannot be written: {store.explain(error)}",

@@ -53,7 +53,7 @@ def _feed(store: Store) -> Finding:
         return wrong(
             "feed", "This is a standby, where nobody can listen or write.", "Name the primary; see Deployment."
         )
-    with contextlib.closing(store.dialect.open_reader(store.engine.url)) as connection:
+    with contextlib.closing(store.dialect.open_reader(store.url)) as connection:
         connection.execute(f"LISTEN {CHANNEL}")
         began = time.monotonic()
         store.reader.rows(CANARY, {})

@@ -19,12 +19,12 @@ LONG_LOG_BYTES = 100_000_000
 def description(store: Store) -> str:
     """Which file, and by which SQLite."""
     ((version,),) = store.reader.rows("SELECT sqlite_version()", {})
-    return f"SQLite {version} reads and writes {store.engine.url.database}."
+    return f"SQLite {version} reads and writes {store.url.database}."
 
 
 def findings(store: Store) -> Iterator[Finding]:
     """Its place, its log, and how its changes are noticed."""
-    path = Path(str(store.engine.url.database)).resolve()
+    path = Path(str(store.url.database)).resolve()
     yield _place(path)
     yield from _log(path, store.reader.rows("PRAGMA journal_mode", {})[0][0])
     if is_installed("inotify_simple"):

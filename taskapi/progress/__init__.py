@@ -13,10 +13,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError, IntegrityError
-
 from ..config import instance_path, load
+from ..database.address import AnyUrl, Url
+from ..database.failures import ConstraintError, RefusedError
 from ..database.models import WAITING, TaskStatus
 from ..database.store import Attempt, Store
 from . import context, values, writer
@@ -48,15 +47,15 @@ R = TypeVar("R")
 
 
 class Progress:
-    """Creates tasks and runs them, on the database of the settings or at an SQLAlchemy `url`.
+    """Creates tasks and runs them, on the database of the settings or at a `url`, written as SQLAlchemy's.
 
     Connects to nothing until it is used; may be a module's global, shared by threads and inherited by forks.
     Raises `taskapi.config.ConfigError` for a setting that cannot be.
     """
 
-    def __init__(self, url: str | URL | None = None) -> None:
+    def __init__(self, url: str | AnyUrl | None = None) -> None:
         config = load(instance_path(), {} if url is None else {"DATABASE_URL": url})
-        self._url: URL = config["DATABASE_URL"]
+        self._url: Url = config["DATABASE_URL"]
         self._lease: float = config["LEASE_SECONDS"]
 
     def create(
@@ -92,11 +91,11 @@ class Progress:
         )
         try:
             self._writer.ask(lambda store: store.create(row), writer.START_SECONDS)
-        except IntegrityError:
+        except ConstraintError:
             if task_id is not None:
                 raise ValueError(f"task_id {task_id!r} is taken") from None
             # Drawn at random, it can only be our own: the connection broke after the commit.
-        except (DataError, UnicodeError) as error:
+        except (RefusedError, UnicodeError) as error:
             raise ValueError("the database cannot store a text that was given") from error
         return str(row["task_id"])
 
@@ -217,5 +216,5 @@ def _closed(attempt: Attempt) -> TaskClosed:
 def _attempt(store: Store, task_id: str) -> Attempt:
     attempt = store.attempt(task_id)
     if attempt is None:
-        raise TaskNotFound(task_id, store.engine.url.database or "in memory")
+        raise TaskNotFound(task_id, store.url.database or "in memory")
     return attempt

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .loops import AsyncLoop
+
+# Imported where it runs already: for all other workers it would be half of what they import.
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -18,6 +22,8 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
     A thread cannot be cancelled: who is meanwhile waits for its end, and is cancelled then.
     """
+    import asyncio
+
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
@@ -34,11 +40,17 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 def in_event_loop() -> bool:
     """Whether the caller would hold up an event loop."""
+    asyncio = sys.modules.get("asyncio")
     try:
-        asyncio.get_running_loop()
+        return asyncio is not None and bool(asyncio.get_running_loop())
     except RuntimeError:
         return False
-    return True
+
+
+def is_cancellation(error: BaseException | None) -> bool:
+    """Whether an exception says that an asyncio task was cancelled."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 class AsyncBlock(Generic[T]):
@@ -58,8 +70,9 @@ class AsyncBlock(Generic[T]):
     async def __aenter__(self) -> T:
         try:
             self._task = await in_thread(self._enter)
-        except asyncio.CancelledError as error:
-            await in_thread(self._exit, type(error), error, error.__traceback__)
+        except BaseException as error:
+            if is_cancellation(error):
+                await in_thread(self._exit, type(error), error, error.__traceback__)
             raise
         self._entered(self._task)
         return self._task
@@ -114,6 +127,8 @@ class AsyncRun(AsyncBlock[T]):
         self._is_open = self._is_interrupted = False
 
     async def __aenter__(self) -> T:
+        import asyncio
+
         task, loop = await super().__aenter__(), asyncio.get_running_loop()
         runner: Any = asyncio.current_task()
         self._runner, self._cancelling, self._is_open = runner, runner.cancelling(), True
@@ -130,6 +145,8 @@ class AsyncRun(AsyncBlock[T]):
 
     def _told(self) -> None:
         """An exception is on its way through the block: an interruption would tear what cleans up behind it."""
+        import asyncio
+
         if in_event_loop() and asyncio.current_task() is self._runner:
             self._is_open = False
 
@@ -137,7 +154,7 @@ class AsyncRun(AsyncBlock[T]):
         self._is_open = False
         is_ours = self._is_interrupted and self._runner.uncancel() <= self._cancelling
         # Whoever caught the interruption, to clean up, has heard of it as well.
-        if not (is_ours and (error is None or isinstance(error, asyncio.CancelledError))):
+        if not (is_ours and (error is None or is_cancellation(error))):
             return await super()._leave(error)
         reason = self._block.reason()
         if not await super()._leave(reason):

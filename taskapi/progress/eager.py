@@ -16,7 +16,7 @@ class EagerWriter(Writer):
     """Writes with a store of somebody else's, which need not be one that another connection could see."""
 
     def __init__(self, store: Store, lease: float) -> None:
-        super().__init__(store.engine.url, lease)
+        super().__init__(store.url, lease)
         self._store = store
 
     def ask(self, question: Callable[[Store], T], _seconds: float) -> T:

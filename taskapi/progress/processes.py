@@ -8,8 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from sqlalchemy.engine import URL
-
+from ..database.address import Url
 from .writer import Writer
 
 _registry_lock = threading.RLock()  # for signal handlers
@@ -20,7 +19,7 @@ _registry: dict[tuple[str, float], Writer] = {}
 _instead: list[Writer] = []
 
 
-def writer_for(url: URL, lease: float) -> Writer:
+def writer_for(url: Url, lease: float) -> Writer:
     """This process's writer for a database."""
     if _instead:
         return _instead[-1]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy.exc import DataError, IntegrityError
-
+from ..database.failures import RefusedError
 from ..database.store import Report
 
 # Said of data: a sum past 64 bits, a text for which the database's encoding has no bytes.
-REFUSALS = (DataError, IntegrityError, OverflowError, UnicodeError)
+REFUSALS = (RefusedError, OverflowError, UnicodeError)
 
 
 def acceptable(report: Report) -> Iterator[Report]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -14,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 from ..database.models import BIGINT_MAX, CANCELLED, TaskStatus
 from . import context, values
-from .aio import Following, in_event_loop, in_thread
+from .aio import Following, in_event_loop, in_thread, is_cancellation
 from .errors import ProgressError, TaskCancelled, TaskClosed
 from .ledger import Ledger
 from .loops import AsyncLoop, Loop, loop_over
@@ -347,7 +346,7 @@ class Run:
 
 def own_line(error: BaseException) -> str:
     """The line that a traceback ends with: the exception's name, and the first line of what it says."""
-    if isinstance(error, CancelledError) and not error.args:
+    if is_cancellation(error) and not error.args:
         return "The asyncio task was cancelled."
     found = traceback.TracebackException(type(error), error, None)
     found.__notes__ = None

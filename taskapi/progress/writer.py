@@ -15,13 +15,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
-
 from ..database import schema
-from ..database.connections import dialect_of, open_engine
+from ..database.address import Url
+from ..database.connections import dialect_of
+from ..database.failures import DatabaseError
 from ..database.models import TaskStatus
-from ..database.reader import Reader
 from ..database.store import Attempt, Report, Store, Told
 from .errors import DatabaseUnavailable
 from .ledger import Draft, Ledger
@@ -59,14 +57,12 @@ def pauses() -> Iterator[float]:
 class Writer:
     """Writes the reports of all tasks of this process to one database. Connects to nothing until it must."""
 
-    def __init__(self, url: URL, lease: float) -> None:
+    def __init__(self, url: Url, lease: float) -> None:
         self._url = url
         self._lease = lease
         self._period = min(INTERVAL_SECONDS, lease / 4)
         self._store: Store | None = None
-        # What may pass, and is tried again; the driver's own errors come from where SQLAlchemy does not translate.
-        self._outages = (SQLAlchemyError, url.get_dialect().import_dbapi().Error)
-        self._inherited: list[Any] = []
+        self._inherited: list[Store] = []
         self._all: WeakSet[Ledger] = WeakSet()
         # A child of multiprocessing may be terminated as soon as its function has returned.
         process = sys.modules.get("multiprocessing.process")
@@ -101,8 +97,8 @@ class Writer:
                     return question(self.store())
             except REFUSALS:
                 raise
-            except self._outages as error:
-                if type(getattr(error, "orig", error)).__name__ == "UndefinedTable":
+            except DatabaseError as error:
+                if type(error.orig).__name__ == "UndefinedTable":
                     raise DatabaseUnavailable("The database has no such table: run `flask db upgrade`.") from error
                 if time.monotonic() + pause > deadline:
                     what = f"The database did not answer for {seconds:g} seconds. {self._explain(error)}"
@@ -114,7 +110,7 @@ class Writer:
         """The store; an embedded database is brought up to date first, since a worker may come before the server."""
         with self._talking:
             if self._store is None:
-                store = Store(open_engine(self._url))
+                store = Store(self._url)
                 schema.upgrade_embedded(store)
                 self._store = store
             return self._store
@@ -165,7 +161,7 @@ class Writer:
         thread.join(LOOK_SECONDS)
 
     def _look(self, ledger: Ledger) -> None:
-        with contextlib.suppress(*self._outages), self._talking:
+        with contextlib.suppress(DatabaseError), self._talking:
             if ledger.is_marked:
                 self._compare_with_rows([ledger])
             else:
@@ -218,7 +214,7 @@ class Writer:
             now = time.monotonic()
             if now - ledger.asked_at > ASK_SECONDS:
                 ledger.asked_at = now
-                with contextlib.suppress(*self._outages), self._talking:
+                with contextlib.suppress(DatabaseError), self._talking:
                     self._ask_after([ledger])
         return ledger.is_cancelled
 
@@ -247,7 +243,7 @@ class Writer:
             try:
                 return self._write_watched()
             except Exception as error:
-                unexpected = not isinstance(error, self._outages)
+                unexpected = not isinstance(error, DatabaseError)
                 log.warning(
                     "reports are kept: they cannot be written now: %s", self._explain(error), exc_info=unexpected
                 )
@@ -268,7 +264,7 @@ class Writer:
     def write(self, ledgers: Collection[Ledger], *, everything: bool = True) -> bool:
         """Write what is said of these tasks in one transaction, during a conversation; whether there was anything.
 
-        What could not be written is kept. Raises `sqlalchemy.exc.SQLAlchemyError`.
+        What could not be written is kept. Raises `DatabaseError`.
         """
         if self._writing:  # this thread has been interrupted by a signal handler, which must not wait for it
             for ledger in ledgers:
@@ -366,7 +362,7 @@ class Writer:
     def _found(self, ledger: Ledger) -> Attempt | None:
         try:
             return self.store().attempt(ledger.task_id)
-        except self._outages:
+        except DatabaseError:
             return None
 
     def _let_go(self, ledgers: Collection[Ledger]) -> None:
@@ -408,6 +404,5 @@ class Writer:
             ledger.start_over()
         if self._store is not None:
             # Kept, since the child must not even close these connections.
-            self._inherited += [self._store.engine.pool, self._store.reader]
-            self._store.engine.dispose(close=False)
-            self._store.reader = Reader(self._url)
+            self._inherited.append(self._store)
+            self._store = Store(self._url)

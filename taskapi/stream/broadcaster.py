@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from .. import metrics
+from ..database.failures import DatabaseError
 from ..database.models import Snapshot
 from ..database.store import ACTIVE_AT_MOST, Store
 from ..forecasts import Forecasts
@@ -218,7 +217,7 @@ class Broadcaster:
         try:
             self._read_again()
         except Exception as error:  # whatever it is: if this thread ended, every bar would stand still
-            unexpected = not isinstance(error, SQLAlchemyError)
+            unexpected = not isinstance(error, DatabaseError)
             if unexpected or not self._failed:
                 log.warning("changed tasks cannot be read: %s", self._store.explain(error), exc_info=unexpected)
             self._failed = True
@@ -238,7 +237,7 @@ class Broadcaster:
                 self._publish(batch)
                 for task_id in batch:
                     del changed[task_id]
-        except SQLAlchemyError:
+        except DatabaseError:
             self._read_soon(changed)
             raise
 
@@ -258,7 +257,7 @@ class Broadcaster:
         self._gap, started = False, time.monotonic()
         try:
             self._compare(started - self._swept_at)
-        except SQLAlchemyError:
+        except DatabaseError:
             self._gap = True
             raise
         self._swept_at = started

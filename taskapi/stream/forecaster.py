@@ -8,8 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from ..database.failures import DatabaseError
 from ..forecasts import Forecasts
 from .hub import Hub
 
@@ -74,7 +73,7 @@ class Forecaster:
                 self._hub.foretell(task, forecast)
                 if not number % FORECASTS_PER_TURN:
                     self._pause()
-        except SQLAlchemyError:
+        except DatabaseError:
             log.debug("followed tasks cannot be read")  # of which the feed tells
         except Exception:  # whatever it is: if this thread ended, no bar would be told anything any more
             log.exception("there are no forecasts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -9,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -16,14 +18,17 @@ import time
 import venv
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from taskapi.database import connections, schema
+from taskapi.database.failures import DatabaseError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -44,7 +49,9 @@ class Missing(Exception):
 @cache
 def folder() -> Path:
     """Where everything of this run lies, until it ends."""
-    return Path(tempfile.mkdtemp(prefix="taskapi-benchmark-"))
+    made = Path(tempfile.mkdtemp(prefix="taskapi-benchmark-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 @cache
@@ -97,10 +104,17 @@ class Program:
                 [str(word) for word in command], cwd=cwd, env={**kept, **variables}, stdout=log, stderr=log,
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )  # fmt: skip
+        try:
+            self._wait_for(str(command[0]))
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_for(self, name: str) -> None:
         deadline = time.monotonic() + STARTING_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise Missing(f"{command[0]} does not start: {self.log.read_text()[-300:]}")
+                raise Missing(f"{name} does not start: {self.log.read_text()[-300:]}")
             time.sleep(0.05)
         time.sleep(0.5)
 
@@ -159,9 +173,7 @@ class Streams:
             [compiled("client"), str(port), str(number), path, lines, str(host)], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
         )  # fmt: skip
-        words = self._line()
-        if not words:
-            raise Missing("the client cannot connect")
+        words = self._line() or ["open", "0", "opened", "0"]
         opened = int(words[3])
         if opened < number:
             self.close()
@@ -208,9 +220,11 @@ def task_database(kind: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _sqlite() -> Iterator[str]:
     path = folder() / f"{secrets.token_hex(4)}.db"
-    yield f"sqlite:///{path}"
-    for name in path.parent.glob(f"{path.name}*"):
-        name.unlink()
+    try:
+        yield f"sqlite:///{path}"
+    finally:
+        for name in path.parent.glob(f"{path.name}*"):
+            name.unlink()
 
 
 @contextlib.contextmanager
@@ -222,10 +236,12 @@ def _postgresql() -> Iterator[str]:
             connection.exec_driver_sql(f"CREATE DATABASE {name}")
     except sa.exc.OperationalError:
         raise Missing("no PostgreSQL answers at TASKAPI_TEST_POSTGRES") from None
-    yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
+    try:
+        yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.dispose()
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -256,16 +272,33 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+# What may go wrong with somebody in one round, and is no fault of the others: it is said in the table.
+FAILURES = (Missing, OSError, HTTPException, DatabaseError, SQLAlchemyError, sqlite3.Error, subprocess.SubprocessError)
+
+
 def rounds(number: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, float | Missing]:
-    """The medians of interleaved rounds; for who cannot take part, why."""
+    """The medians of interleaved rounds; for who could take part in none, why."""
     seen: dict[str, list[float]] = {name: [] for name in contestants}
     missing: dict[str, Missing] = {}
-    for _ in range(number):
+    for turn in range(1, number + 1):
         for name, contestant in contestants.items():
-            if name in missing:
+            if name in missing and not seen[name]:
                 continue
+            said = ""
             try:
                 seen[name].append(contestant())
-            except Missing as reason:
-                missing[name] = reason
-    return {name: missing[name] if name in missing else median(values) for name, values in seen.items()}
+            except FAILURES as error:
+                missing[name] = as_missing(error)
+                said = f": {missing[name]}"
+            tell(f"  round {turn} of {number}, {name}{said}")
+    return {name: median(values) if values else missing[name] for name, values in seen.items()}
+
+
+def as_missing(error: BaseException) -> Missing:
+    """What went wrong, in one line of a table."""
+    return error if isinstance(error, Missing) else Missing(" ".join(str(error).split())[:200] or repr(error))
+
+
+def tell(words: str) -> None:
+    """Say how far it is, to whoever waits: the table goes elsewhere."""
+    print(words, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A hundred thousand streams over several worker processes, and the final state of each one's task."""
+"""A hundred thousand streams, or more, over several worker processes, and the final state of each one's task."""
 
 from __future__ import annotations
 
@@ -19,32 +19,37 @@ TASKS = 100
 PATHS = ",".join(f"/api/tasks/t{number}/events" for number in range(1, TASKS + 1))
 # A process may have so many descriptors here, and needs some for itself.
 A_PROCESS = min(18_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 2_000)
-CLIENTS = -(-STREAMS // A_PROCESS)
-WORKERS = CLIENTS + 1  # connections are not spread evenly
 QUIET_SECONDS = 20.0
 ENDING_SECONDS = 60.0
 
 
-def scale(_number: int) -> Iterator[Row]:
+def scale(streams: int) -> Iterator[Row]:
     """Open them, leave them alone, end their tasks."""
+    clients = -(-streams // A_PROCESS)
+    workers = clients + 1  # connections are not spread evenly
     try:
-        value = _held_and_ended()
+        value = _held_and_ended(streams, clients, workers)
     except Missing as reason:
         value = f"left out: {reason}"
-    yield Row(f"{STREAMS} streams over {WORKERS} processes", "–", value, "each gets its task's final state")
+    yield Row(f"{streams} streams over {workers} processes", "–", value, "each gets its task's final state")
 
 
-def _held_and_ended() -> str:
+def _held_and_ended(streams: int, hosts: int, workers: int) -> str:
     with programs.task_database("postgresql") as url, contextlib.ExitStack() as opened:
         engine = programs.open_engine(url)
         opened.callback(engine.dispose)
         programs.insert_tasks(engine, TASKS)
-        server = opened.enter_context(contextlib.closing(programs.taskapi(url, "--workers", str(WORKERS))))
+        server = opened.enter_context(contextlib.closing(programs.taskapi(url, "--workers", str(workers))))
         for pid in server.pids():  # every core works here
             os.sched_setaffinity(pid, range(os.cpu_count() or 1))
         empty = _settled_memory(server)
-        clients = [opened.enter_context(contextlib.closing(_open(server, host))) for host in range(1, CLIENTS + 1)]
-        kilobytes = (server.memory() - empty) / STREAMS
+        clients: list[Streams] = []
+        for host in range(1, hosts + 1):
+            number = streams // hosts + (host <= streams % hosts)
+            client = Streams(server.port, number, PATHS, programs.BEARER, host)
+            clients.append(opened.enter_context(contextlib.closing(client)))
+            programs.tell(f"  {sum(client.number for client in clients)} streams are open")
+        kilobytes = (server.memory() - empty) / streams
         percent = server.cpu_percent(QUIET_SECONDS)
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE user_tasks SET status = 'completed' WHERE task_id LIKE 't%'"))
@@ -61,8 +66,3 @@ def _settled_memory(server: Program) -> int:
         time.sleep(3)
         memory, before = server.memory(), memory
     return memory
-
-
-def _open(server: Program, host: int) -> Streams:
-    number = STREAMS // CLIENTS + (host <= STREAMS % CLIENTS)
-    return Streams(server.port, number, PATHS, programs.BEARER, host)

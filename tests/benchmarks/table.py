@@ -35,4 +35,4 @@ def figure(value: float) -> str:
 def markdown(rows: list[Row]) -> str:
     """The table, as the README shows it."""
     lines = ["| what | against | measured | to reach |", "| --- | --- | --- | --- |"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+    return "\n".join(lines + [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows])

@@ -11,6 +11,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from taskapi.database.address import Url
 from taskapi.database.store import Report, Store
 
 from . import programs
@@ -50,7 +51,7 @@ def _per_second(write: object) -> float:
 
 def _reports() -> float:
     with programs.task_database("sqlite") as url:
-        store = Store(programs.open_engine(url))
+        store = Store(Url.of(url))
         attempt = store.claim("hot", 60)
         assert attempt is not None
         found = _per_second(lambda number: store.report([Report(*attempt.key, progress=number % 100)], 60))

@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from taskapi.database import schema
 from taskapi.database.connections import dialect_of, open_engine
+from taskapi.database.failures import DatabaseError
 
 url = current_app.extensions["migrate"].db.engine.url
 engine = open_engine(url)
@@ -39,6 +40,6 @@ if context.is_offline_mode():
 else:
     try:
         migrate()
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, DatabaseError) as error:
         raise click.ClickException(dialect_of(url).explain(url, error)) from None
 engine.dispose()

@@ -14,9 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from ... import metrics
+from ...database.failures import DatabaseError
 from ...database.store import Store
 
 log = logging.getLogger("taskapi.stream.feed")
@@ -61,7 +60,7 @@ class Feed(ABC):
     """Watches the database for changed rows, for as long as somebody is interested."""
 
     # What may pass, and is tried again.
-    outages: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
+    outages: tuple[type[Exception], ...] = (DatabaseError, OSError)
 
     def __init__(self, store: Store, listener: Listener) -> None:
         self._store = store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import select
@@ -12,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
-from sqlalchemy.exc import SQLAlchemyError
 
+from ...database.failures import DatabaseError
 from ...database.postgresql import CANARY, CHANNEL
 from .base import Feed, Pace
 
@@ -26,14 +27,17 @@ CANARY_INTERVAL_SECONDS = 30.0
 # read again: when that window is over and what was written in it has been committed; then for commits that take long.
 AGAIN_AFTER_SECONDS = (0.1, 0.5, 2.0)
 
+# What an announcement names: a task's id and its user's.
+Key = tuple[int, int]
+
 
 class PostgresqlFeed(Feed):
     """Listens to the notifications that the table's trigger sends on commit."""
 
-    outages = (SQLAlchemyError, psycopg.Error, OSError)
+    outages = (DatabaseError, psycopg.Error, OSError)
 
     def _watch(self) -> None:
-        with contextlib.closing(self._store.dialect.open_reader(self._store.engine.url)) as connection:
+        with contextlib.closing(self._store.dialect.open_reader(self._store.url)) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._listener.gap()
             self._listen(connection)
@@ -70,31 +74,46 @@ class PostgresqlFeed(Feed):
 
 
 class Appointments:
-    """The tasks that are to be read again a little later, given as `(id, user_id)`."""
+    """The tasks that are to be read again a little later, given as `(id, user_id)`.
+
+    One that is announced once more before is read then, and has new appointments instead of the old ones: whatever
+    follows, follows this announcement, too. So a task that changes all the time is not read four times a change.
+    """
 
     def __init__(self) -> None:
-        # For each delay what is due after it, in the order of time.
-        self._due: dict[float, deque[tuple[float, set[tuple[int, int]]]]] = {
-            delay: deque() for delay in AGAIN_AFTER_SECONDS
-        }
+        # For each delay what was announced together, and when; in the order of time. What was read after one delay
+        # waits for the next.
+        self._waiting: dict[float, deque[tuple[float, set[Key]]]] = {delay: deque() for delay in AGAIN_AFTER_SECONDS}
+        self._announced: dict[Key, float] = {}  # last
 
-    def plan(self, keys: set[tuple[int, int]], now: float) -> None:
+    def plan(self, keys: set[Key], now: float) -> None:
         """Remember tasks that were announced now."""
         if keys:
-            for delay, due in self._due.items():
-                due.append((now + delay, keys))
+            self._announced |= dict.fromkeys(keys, now)
+            self._waiting[AGAIN_AFTER_SECONDS[0]].append((now, keys))
 
-    def due(self, now: float) -> set[tuple[int, int]]:
+    def due(self, now: float) -> set[Key]:
         """Take those whose time has come."""
-        found: set[tuple[int, int]] = set()
-        for due in self._due.values():
-            while due and due[0][0] <= now:
-                found |= due.popleft()[1]
+        found: set[Key] = set()
+        for delay, later in itertools.zip_longest(AGAIN_AFTER_SECONDS, AGAIN_AFTER_SECONDS[1:]):
+            waiting = self._waiting[delay]
+            while waiting and waiting[0][0] + delay <= now:
+                announced, keys = waiting.popleft()
+                keys = {key for key in keys if self._announced[key] == announced}
+                found |= keys
+                if later is None:
+                    self._forget(keys)
+                elif keys:
+                    self._waiting[later].append((announced, keys))
         return found
+
+    def _forget(self, keys: set[Key]) -> None:
+        for key in keys:
+            del self._announced[key]
 
     def wait(self, now: float) -> float:
         """The seconds until the next one."""
-        first = [due[0][0] for due in self._due.values() if due]
+        first = [waiting[0][0] + delay for delay, waiting in self._waiting.items() if waiting]
         return max(0.0, min(first) - now) if first else math.inf
 
 
@@ -104,10 +123,10 @@ def _heard(connection: psycopg.Connection[Any]) -> list[str]:
     return [notify.extra.decode() for notify in iter(connection.pgconn.notifies, None)]
 
 
-def _keys(payloads: Iterable[str]) -> set[tuple[int, int]]:
+def _keys(payloads: Iterable[str]) -> set[Key]:
     return {_key(payload) for payload in payloads if payload}
 
 
-def _key(payload: str) -> tuple[int, int]:
+def _key(payload: str) -> Key:
     task, _, user = payload.partition(":")
     return int(task), int(user)

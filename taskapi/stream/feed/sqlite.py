@@ -6,9 +6,8 @@ import contextlib
 import sqlite3
 import time
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from ...database.embedded import FileConnection
+from ...database.failures import DatabaseError
 from ...database.sqlite import CHANGED_SINCE, LAST_REVISION
 from .base import Feed, Pace
 from .files import DatabaseFiles
@@ -22,10 +21,10 @@ LONGEST_PAUSE_SECONDS = 1.0
 class SqliteFeed(Feed):
     """Looks at `PRAGMA data_version` (3 µs), which changes when another connection has committed."""
 
-    outages = (SQLAlchemyError, sqlite3.Error, OSError)
+    outages = (DatabaseError, sqlite3.Error, OSError)
 
     def _watch(self) -> None:
-        url = self._store.engine.url
+        url = self._store.url
         with contextlib.closing(self._store.dialect.open_reader(url)) as connection:
             self.connected = True
             while True:
