@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from . import config, errors, extras
 from .api import cancellations, events, forecasts, health, lists, tasks
 from .site import page
-from .state import current
+from .state import behind, current, state_of
 
 BRINGING = "`flask db upgrade` brings the tables, without Flask-Migrate `flask taskapi upgrade`."
 
@@ -78,17 +78,18 @@ def beginner(prefix: str) -> Callable[[], Response | None]:
     """What is to come before any request: what runs beside them begins, and below our prefix errors are problems."""
 
     def begin() -> Response | None:
-        state = current()
-        if not current_app.testing:  # then nothing runs beside it
+        app, asked = behind(current_app), behind(request)
+        state = state_of(app)
+        if not app.testing:  # then nothing runs beside it
             state.background.start()
-        if request.endpoint == "taskapi.static":
+        if asked.endpoint == "taskapi.static":
             # No secret: where a wall lets nobody pass who is not signed in, a bar must still be able to say so.
-            return cast(Blueprint, current_app.blueprints["taskapi"]).send_static_file(**request.view_args or {})
-        refused = request.routing_exception
-        is_ours = request.path == prefix or request.path.startswith(f"{prefix}/")
-        if refused is None or not is_ours or (refused.code or 500) < 400:
+            return cast(Blueprint, app.blueprints["taskapi"]).send_static_file(**asked.view_args or {})
+        refused = asked.routing_exception
+        if refused is None or (refused.code or 500) < 400:
             return None
-        return errors.http(refused)
+        is_ours = asked.path == prefix or asked.path.startswith(f"{prefix}/")
+        return errors.http(refused) if is_ours else None
 
     return begin
 

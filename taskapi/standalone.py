@@ -21,7 +21,7 @@ from .state import KEY, LazyState
 MIGRATIONS = schema.VERSIONS.with_name("migrations")
 API = "/api/tasks"
 # On every response; a page's own policy is the page's.
-SECURITY_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+SECURITY_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
 
 
 def build(settings: Mapping[str, Any]) -> Flask:
@@ -54,5 +54,6 @@ def build(settings: Mapping[str, Any]) -> Flask:
 
 
 def _add_security_headers(response: Response) -> Response:
-    response.headers.extend(SECURITY_HEADERS)
+    for name, value in SECURITY_HEADERS:
+        response.headers.add(name, value)
     return response

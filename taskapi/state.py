@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask, current_app
 
@@ -17,6 +17,8 @@ from .forecasts import Forecasts
 from .stream.broadcaster import Broadcaster
 
 KEY = "taskapi"
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -64,4 +66,10 @@ def state_of(app: Flask) -> State:
 
 def current() -> State:
     """The current application's parts."""
-    return state_of(current_app)
+    return state_of(behind(current_app))
+
+
+def behind(proxy: Found) -> Found:
+    """What one of Flask's proxies stands for now: each look through one takes as long as all that is done with it."""
+    found: Found = proxy._get_current_object()  # type: ignore[attr-defined]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -60,14 +61,22 @@ def main() -> None:
         url = f"sqlite:///{folder}/taskapi.db"
         engine = open_engine(make_url(url))
         schema.upgrade(engine)
-        for task_id, columns in TASKS.items():
-            insert(engine, task_id, 123, **columns)
+        for minutes, (task_id, columns) in zip((200, 95, 12, 4, 2), TASKS.items(), strict=True):
+            insert(engine, task_id, 123, **columns | times(minutes, columns["status"]))
         server = Server(url, Path(folder) / "log")
         try:
             take(f"http://127.0.0.1:{server.port}/#token={make_token(123)}")
         finally:
             server.close()
             engine.dispose()
+
+
+def times(minutes: float, status: object) -> dict[str, object]:
+    """The moments of a task that was created so many minutes ago, started soon after, and went on for a third of it."""
+    created, now = dt.timedelta(minutes=minutes), dt.datetime.now(dt.UTC)
+    started = None if status == "queued" else (now - created * 0.95).isoformat()
+    ended = (now - created * 0.6).isoformat() if status in ("completed", "failed") else None
+    return {"created_at": (now - created).isoformat(), "started_at": started, "ended_at": ended}
 
 
 SIZES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (

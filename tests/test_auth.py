@@ -400,7 +400,7 @@ def test_the_memory_of_verified_tokens_is_bounded(client: FlaskClient, monkeypat
     monkeypatch.setattr("taskapi.auth.jwt.REMEMBERED", 10)
     identify = state_of(client.application).identify
     assert isinstance(identify, OwnTokens)
-    memory = identify._verified_claims
+    memory = identify._remembered
 
     answers = [client.get(MINE, headers=bearer(make_token(user))).status_code for user in range(50)]
 

@@ -355,7 +355,7 @@ def test_the_first_curl_line_polls_the_newest_task(demo: Demo) -> None:
 
     (task,) = wait_until(newest)
 
-    assert str(task["task_id"]).startswith("full_path_gen_123_")
+    assert "_deck_123_" in str(task["task_id"])
     assert task["user_id"] == 123
 
 

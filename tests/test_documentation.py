@@ -31,6 +31,7 @@ RUN_BY = {
     ("front-end.md", "const ticket = await fetch(`/api/tasks/${id}/events`, "
         "{method: \"POST\", headers: {Authorization: `Bearer ${token}`}});"):
         "test_examples.py::test_without_the_element_three_lines_follow_a_task",
+    ("contributing.md", "*"): ".ci/run",
     ("deployment.md", "export TASKAPI_DATABASE_URL=postgresql://taskapi@db.example.com/taskapi"):
         "test_examples.py::test_a_deployment_starts_as_it_is_written",
     ("deployment.md", "GRANT USAGE ON SCHEMA public TO taskapi;"):
@@ -70,7 +71,7 @@ def links() -> list[tuple[str, str]]:
     """Each page, by its path, and where it links to in this repository."""
     return sorted(
         (str(page.relative_to(ROOT)), target)
-        for page in PAGES
+        for page in [*PAGES, *(ROOT / ".github").glob("*.md")]
         for target in set(re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()))
     )
 
@@ -115,13 +116,48 @@ def test_every_page_is_in_the_contents() -> None:
     assert contents == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
 
 
+def test_the_readme_compares_by_the_figures_that_were_measured() -> None:
+    rows = re.findall(r"^\| .*\| ([\d ]+) \|$", README.read_text(), re.MULTILINE)
+    figures = (DOCS / "figures.md").read_text()
+
+    assert len(rows) == 5
+    ours = rows[0]
+    assert [frames for frames in rows[1:] if f"({ours} and {frames} frames)" not in figures] == []
+
+
 def test_the_readme_is_a_face_and_no_book() -> None:
     assert len(README.read_text().splitlines()) <= 200
 
 
-def test_every_room_that_is_shown_exists() -> None:
-    rooms = (DOCS / "architecture.md").read_text().partition("| room (`taskapi/`) |")[2].partition("\n\n")[0]
-    named = re.findall(r"`([a-z_]+(?:\.py|/))`", rooms)
+def test_every_room_and_file_that_the_architecture_names_exists() -> None:
+    named = set(re.findall(r"`([\w./-]+(?:\.(?:py|js|json|txt)|/))`", (DOCS / "architecture.md").read_text()))
 
-    assert len(named) > 15
-    assert [name for name in named if not (ROOT / "taskapi" / name).exists()] == []
+    assert len(named) > 50
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "taskapi" / name).exists()] == []
+
+
+# What whoever carries on finds at the door.
+
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
+
+
+def test_the_workflow_runs_what_everybody_runs_and_nothing_else() -> None:
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+
+    runs = {name: [step["run"] for step in job["steps"] if "run" in step][-1] for name, job in workflow["jobs"].items()}
+    assert runs == {"run": ".ci/run", "newer": 'bash -euo pipefail -c "$(.ci/readme-command pytest)"'}
+    assert workflow["permissions"] == {"contents": "read"}
+    assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 reads "on" so
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.name))
+def test_an_issues_form_is_one_that_github_takes(form: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    read = yaml.safe_load(form.read_text())
+
+    assert {"name", "description", "body"} <= set(read)
+    asked = [field for field in read["body"] if field["type"] != "markdown"]
+    assert {field["type"] for field in asked} <= {"textarea", "input", "dropdown", "checkboxes"}
+    assert len({field["id"] for field in asked}) == len(asked) > 0
+    assert all(field["attributes"]["label"] for field in asked)

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -26,6 +27,8 @@ pytest.importorskip("flask_login", reason="the guide's application needs the pac
 pytest.importorskip("flask_wtf", reason="the guide's application needs the package flask-wtf")
 
 GUIDE = ROOT / "taskapi" / "docs" / "in-your-application.md"
+# What the machine may need for all of the six steps: the reader reads for minutes.
+SECONDS_AT_MOST = 300
 # What stands for itself, or changes how the application is served.
 OTHERS = ("tokens.py", "keys.py", "mounted.py", "gunicorn.conf.py")
 
@@ -151,7 +154,7 @@ def test_from_an_application_to_a_stream_that_moves(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_from_an_application_to_a_bar_that_moves(site: Site, open_tab: Callable[[Server], Visit]) -> None:
+def test_from_an_application_to_a_bar_that_moves(site: Site, folder: Path, open_tab: Callable[[Server], Visit]) -> None:
     visit = open_tab(site)
     page = visit.page
     page.goto(f"{visit.origin}/login")
@@ -166,6 +169,9 @@ def test_from_an_application_to_a_bar_that_moves(site: Site, open_tab: Callable[
     visit.wait_for(f"50 < {bar} && {bar} < 100")
     page.get_by_text("100 pages read", exact=True).wait_for()
     assert page.get_by_text("Sales", exact=True).is_visible()
+    seconds = time.time() - (folder / ".installed").stat().st_mtime
+    print(f"from the guide's first command to the end of the bar: {seconds:.0f} s")
+    assert seconds < SECONDS_AT_MOST
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,13 @@ def install(folder: Path, requirement: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     pip("--python", str(folder / "bin" / "python"), "install", requirement)
     return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_documentation_with_its_pictures_and_recipes(wheel: Path) -> None:
+    written = {str(path.relative_to(ROOT)) for path in (ROOT / "taskapi" / "docs").rglob("*") if path.is_file()}
+
+    assert written - set(zipfile.ZipFile(wheel).namelist()) == set()
 
 
 @pytest.fixture(scope="module")

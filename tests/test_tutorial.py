@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import sqlite_file
 from documents import DOCS, Block, blocks
 from flask import Flask
 from flask.testing import FlaskClient
@@ -24,7 +25,7 @@ from taskapi import create_app
 from taskapi.state import state_of
 
 # What the machine may need for all of it, beside the installation: the reader reads for minutes.
-TUTORIAL_SECONDS = 120
+TUTORIAL_SECONDS = 300
 ELEMENT = "document.querySelector('task-progress')"
 
 
@@ -143,7 +144,7 @@ SHARED = "a key of at least thirty-two bytes, in both"
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Flask]:
-    app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "JWT_SECRET_KEY": SHARED, "TESTING": True})
+    app = create_app({"DATABASE_URL": sqlite_file(tmp_path), "JWT_SECRET_KEY": SHARED, "TESTING": True})
     yield app
     state_of(app).store.close()
 

@@ -16,15 +16,18 @@ from ..auth import tickets
 from ..auth.access import current_identity, stream_identity, visible_task
 from ..auth.identity import Identity
 from ..auth.tickets import ALL_TASKS
-from ..state import current
+from ..state import behind, current
 from ..stream import sse
 from ..stream.frames import ending, farewell
 from ..stream.sse import Frame
 from ..stream.streams import Stream, Terms
+from .answers import Answer
 
 bp = Blueprint("events", __name__)
 
-HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+HEADERS = [("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")]
+# What a cursor is called in a query, where a client cannot send the header.
+CURSOR_NAMES = ("last_event_id", "lastEventId")
 
 
 @bp.get("/<task_id>/events")
@@ -75,9 +78,11 @@ def my_ticket() -> Response:
 
 
 def _cursor() -> int | None:
-    names = ("last_event_id", "lastEventId")
-    query = next((request.args[name] for name in names if name in request.args), None)
-    return sse.cursor(request.headers.get("Last-Event-ID", query))
+    asked = behind(request)
+    given = asked.environ.get("HTTP_LAST_EVENT_ID")
+    if given is None and asked.query_string:
+        given = next((asked.args[name] for name in CURSOR_NAMES if name in asked.args), None)
+    return sse.cursor(given)
 
 
 @contextmanager
@@ -106,9 +111,7 @@ def _open_stream(identity: Identity, cursor: int | None) -> Iterator[tuple[Strea
 
 def _no_more() -> Response:
     """The answer that makes an `EventSource` stop for good (HTML standard, 9.2.3)."""
-    response = Response(status=204, headers=HEADERS)
-    del response.headers["Content-Type"]
-    return response
+    return Answer(status=204, headers=HEADERS)
 
 
 def _whole(frame: Frame) -> Response:
@@ -116,7 +119,7 @@ def _whole(frame: Frame) -> Response:
 
 
 def _streamed(stream: Stream) -> Response:
-    return Response(stream, headers=HEADERS, content_type=sse.CONTENT_TYPE)  # type: ignore[arg-type]
+    return Answer(stream, headers=[*HEADERS, ("Content-Type", sse.CONTENT_TYPE)])  # type: ignore[arg-type]
 
 
 def _created(identity: Identity, stream: str, endpoint: str, **names: Any) -> Response:

@@ -12,6 +12,7 @@ from ..auth.identity import Identity
 from ..database.models import BIGINT_MAX, Snapshot
 from ..errors import NotFoundError
 from ..state import current
+from .answers import Answer
 
 bp = Blueprint("tasks", __name__)
 
@@ -55,20 +56,25 @@ def latest_of_learning_path(learning_path_id: str) -> Response:
 
 
 def _task_response(task: Snapshot, identity: Identity) -> Response:
-    headers = [*HEADERS, ("ETag", f'W/"{task.revision}"')]
+    headers = [*HEADERS, ("ETag", _etag(task))]
     if not task.status.is_final:
         headers.append(("Retry-After", RETRY_AFTER_SECONDS))
     if _client_has(task):
         metrics.polls.add("304")
-        return Response(status=304, headers=headers)
+        return Answer(status=304, headers=headers)
     metrics.polls.add("200")
-    return Response(task.json_for(identity.is_admin), headers=headers, content_type="application/json")
+    return Answer(task.json_for(identity.is_admin), headers=[*headers, ("Content-Type", "application/json")])
+
+
+def _etag(task: Snapshot) -> str:
+    return f'W/"{task.revision}"'
 
 
 def _client_has(task: Snapshot) -> bool:
     """Whether `If-None-Match` names this revision (RFC 9110, section 13.1.2)."""
-    if "HTTP_IF_NONE_MATCH" not in request.environ:  # parsing costs more than the row
-        return False
+    given = request.environ.get("HTTP_IF_NONE_MATCH")
+    if given is None or given == _etag(task):  # parsing costs more than the row
+        return given is not None
     return request.if_none_match.contains_weak(str(task.revision))
 
 

@@ -6,7 +6,7 @@ from flask import current_app, request
 
 from ..database.models import TASK_ID_LENGTH, Snapshot
 from ..errors import ForbiddenError, NotFoundError
-from ..state import current
+from ..state import behind, current
 from . import tickets
 from .identity import Identity, Task, TaskRule
 
@@ -29,7 +29,8 @@ def stream_identity(stream: str) -> Identity:
 
     Raises `UnauthorizedError`.
     """
-    ticket = request.args.get("ticket")
+    asked = behind(request)
+    ticket = asked.args.get("ticket") if asked.query_string else None
     if ticket is None or tickets.has_bearer():
         return current_identity()
     return tickets.holder(current().ticket_key, stream, ticket)

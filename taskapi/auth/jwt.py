@@ -72,36 +72,41 @@ class OwnTokens(Tokens):
     """The same for tokens of the standalone service, which must expire; and remembered, by the token's exact text.
 
     A client that polls sends the same token thousands of times, and verifying it costs as much as answering.
-    Remembered is only that the signature and the claims were right; the time is looked at every time.
+    Remembered is only whom signature and claims have proved; the time is looked at every time.
     """
 
     def __init__(self, admin_claim: str, manager: OwnManager) -> None:
         super().__init__(admin_claim)
         self._manager = manager
-        self._verified_claims: dict[str, Claims] = {}
+        self._remembered: dict[str, Identity] = {}
+
+    def __call__(self) -> Identity:
+        """Whoever sent this request. Raises `UnauthorizedError`."""
+        text = request.environ.get("HTTP_AUTHORIZATION", "")
+        identity = self._remembered.get(text)
+        if identity is None:
+            return self._remember(text, super().__call__())
+        expires_at, now = identity.expires_at or 0, time.time()
+        if expires_at <= now and expires_at <= now - current_app.config["JWT_DECODE_LEEWAY"]:
+            raise invalid_token("The token has expired.")
+        return identity
+
+    def _remember(self, text: str, identity: Identity) -> Identity:
+        # A cookie's user must never be remembered by a header that stood beside it.
+        if get_jwt_request_location() == "headers" and not self._manager.looks_further:
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)), None)  # the oldest
+            self._remembered[text] = identity
+        return identity
 
     def _verified(self) -> tuple[Claims, Any]:
-        text = request.headers.get("Authorization", "")
+        text = request.environ.get("HTTP_AUTHORIZATION", "")
         if "," in text:
             raise InvalidHeaderError("more than one token")  # several headers arrive as one
-        claims = self._verified_claims.get(text)
-        if claims is None:
-            return self._verify(text)
-        if claims["exp"] <= time.time() - current_app.config["JWT_DECODE_LEEWAY"]:
-            raise ExpiredSignatureError("Signature has expired")
-        return claims, claims["sub"]
-
-    def _verify(self, text: str) -> tuple[Claims, Any]:
         if has_bearer():
             # RFC 9110, section 11.1: in any case. Flask-JWT-Extended knows one spelling.
             request.environ["HTTP_AUTHORIZATION"] = "Bearer" + text[len("Bearer") :]
-        claims, subject = super()._verified()
-        # A cookie's claims must never be remembered by a header that stood beside it.
-        if get_jwt_request_location() == "headers" and not self._manager.looks_further and self._expiry(claims):
-            if len(self._verified_claims) >= REMEMBERED:
-                self._verified_claims.pop(next(iter(self._verified_claims)), None)  # the oldest
-            self._verified_claims[text] = claims
-        return claims, subject
+        return super()._verified()
 
     def _expiry(self, claims: Claims) -> float:
         expires_at = super()._expiry(claims)

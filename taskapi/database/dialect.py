@@ -46,7 +46,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def open_reader(self, url: Url) -> Any:
-        """A new connection of the driver, in autocommit mode, for statements that only read."""
+        """A new connection of the driver, in autocommit mode, for statements that only read, which its `rows` takes."""
 
     @abstractmethod
     def open_changer(self, url: Url) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +33,23 @@ class FileConnection(sqlite3.Connection):
         self._file, self._log = _identity(place), _identity(place + LOG_SUFFIX)
         if self._file != before:
             raise sqlite3.OperationalError("the file was replaced while it was opened")
+
+    def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Ask with parameters written `:name`; all rows. Raises `sqlite3.Error`.
+
+        Any writer may have put text there that is not UTF-8, which must not break every later read of its row. But
+        such is rare: SQLite's driver is let decode all others by itself.
+        """
+        lenient = self.text_factory
+        self.text_factory = str
+        try:
+            return self.execute(statement, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):  # SQLite's own, and not its driver's
+                raise
+        finally:
+            self.text_factory = lenient
+        return self.execute(statement, parameters).fetchall()
 
     @property
     def is_current(self) -> bool:

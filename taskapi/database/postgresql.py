@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 # The triggers' NOTIFY channel; a payload is "<id>:<user_id>".
 CHANNEL = "user_tasks"
-# How long an answer to a reader may take. A server that hangs still acknowledges what it is sent: no kernel sees
-# anything wrong.
-ANSWER_SECONDS = 10.0
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
 
@@ -370,21 +367,14 @@ class Postgresql(Dialect):
         event.listen(engine, "connect", set_up)
 
     def open_reader(self, url: Url) -> Any:
-        """A connection whose answers are waited for no longer than `ANSWER_SECONDS`."""
-        connection = self.open_changer(url)
-        wait = connection.wait
-        connection.wait = lambda exchange, **options: wait(exchange, **{"timeout": ANSWER_SECONDS, **options})
-        return connection
+        """A connection whose answers are not waited for without end."""
+        from .exchange import AskingConnection  # psycopg may not be there
+
+        return _connect(AskingConnection, url)
 
     def open_changer(self, url: Url) -> Any:
         """One that waits for its answers: a row may be locked for long."""
-        connection = self.driver.connect(**{**libpq_options(url), **OPTIONS, "autocommit": True})
-        try:
-            set_up(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return _connect(self.driver.Connection, url)
 
     def change(self, connection: Any, changes: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[tuple[Any, ...]]]:
         """Waits for the rows' locks."""
@@ -442,6 +432,16 @@ class Postgresql(Dialect):
 
     def prepare_file(self, _url: AnyUrl) -> None:
         """There is none."""
+
+
+def _connect(kind: Any, url: Url) -> Any:
+    connection = kind.connect(**{**libpq_options(url), **OPTIONS, "autocommit": True})
+    try:
+        set_up(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _array(numbers: Iterable[int]) -> str:

@@ -18,10 +18,9 @@ class Reader(Kept):
         A kept connection may have died since its last use, with PostgreSQL's restart for one: then a new one is
         asked, once. Raises `DatabaseError`.
         """
-        statement = self._dialect.statement_for_driver(statement)
 
         def ask(connection: Any) -> list[tuple[Any, ...]]:
-            rows: list[tuple[Any, ...]] = connection.execute(statement, parameters).fetchall()
+            rows: list[tuple[Any, ...]] = connection.rows(statement, parameters)
             return rows
 
         try:

@@ -29,6 +29,11 @@ class Topic(NamedTuple):
     title: str
     modules: tuple[str, ...]
 
+    @property
+    def kind(self) -> str:
+        """What making its deck is called, so that bars can be told apart."""
+        return f"{self.title.lower().replace(' ', '_')}_deck"
+
 
 class Lesson(NamedTuple):
     """A module and the names in it that deserve a card; `path` is None for a part of the interpreter itself."""

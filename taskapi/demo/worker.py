@@ -62,7 +62,7 @@ class Worker:
         """Build one deck, as a task."""
         folder = self.folder / str(topic.number)
         task_id = self.progress.create(
-            user_id=USER_ID, kind="full_path_gen", learning_path_id=topic.number, stage="initializing"
+            user_id=USER_ID, kind=topic.kind, learning_path_id=topic.number, stage="initializing"
         )
         with self.progress.run(task_id) as task:
             task.stage("planning_path_structure")

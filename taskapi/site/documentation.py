@@ -22,14 +22,15 @@ DOCS = Path(__file__).parent.parent / "docs"
 bp = Blueprint(
     "documentation",
     __name__,
-    static_folder=str(DOCS / "pictures"),
-    static_url_path="/docs/pictures",
+    static_folder=str(DOCS),
+    static_url_path="/docs/files",
     template_folder="templates",
 )
 
 # Where the files' own links lead to here; what only a checkout has is shown without a link.
 _PAGE = re.compile(r"([\w-]+)\.md(#[\w-]+)?")
-_SERVED = re.compile(r"https?://.+|#.+|pictures/.+|\.\./static/.+")
+_FILE = re.compile(r"(?:pictures|recipes)/.+")
+_ELSEWHERE = re.compile(r"https?://.+|#.+|\.\./static/.+")
 
 
 class Page(NamedTuple):
@@ -84,16 +85,23 @@ def _mend_links(tokens: list[Token]) -> None:
     hidden = False
     for token in tokens:
         if token.type == "link_open":
-            target = str(token.attrs["href"])
-            hidden = not (_PAGE.fullmatch(target) or _SERVED.fullmatch(target))
-            token.attrSet("href", _PAGE.sub(_address, target) if _PAGE.fullmatch(target) else target)
+            address = _address(str(token.attrs["href"]))
+            token.attrSet("href", address)
+            hidden = not address
         if token.type in ("link_open", "link_close"):
             token.hidden = hidden
+        if token.type == "image":
+            token.attrSet("src", _address(str(token.attrs["src"])))
 
 
-def _address(match: re.Match[str]) -> str:
-    name, heading = match.groups(default="")
-    return ("./" if name == "index" else name) + heading
+def _address(target: str) -> str:
+    """Where what a file links to is here; nothing for what only a checkout has."""
+    if page := _PAGE.fullmatch(target):
+        name, heading = page.groups(default="")
+        return ("./" if name == "index" else name) + heading
+    if _FILE.fullmatch(target):
+        return f"files/{target}"
+    return target if _ELSEWHERE.fullmatch(target) else ""
 
 
 class _Rules:

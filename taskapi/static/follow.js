@@ -4,7 +4,7 @@ import { channelOf } from "./channel.js";
 import { connections, meet } from "./tabs.js";
 import { connect, pause, poll } from "./transport.js";
 
-const CROWDED = 3; // streams, of six connections to a host: who comes later shares one
+const CROWDED = 3; // streams, of six connections: who comes later shares one
 
 /** @type {Map<string, Channel>} */
 const channels = new Map();

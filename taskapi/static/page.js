@@ -23,6 +23,7 @@ async function show() {
   const name = Object.keys(VIEWS).find((each) => wishes.has(each));
   const next = name ? await VIEWS[name]() : tasks;
   if (mine !== turn) return;
+  if (view && view !== next) find("main").focus({ preventScroll: true }); // what was focused is gone
   if (view !== next || name) view?.close();
   view = next;
   find("#sign-in").hidden = true;

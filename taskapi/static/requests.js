@@ -16,7 +16,7 @@ export function subject(token) {
 /** A bearer token, or one that names another kind ("Token …"). */
 export const credentials = (token = "") => (token.includes(" ") ? token : `Bearer ${token}`);
 
-/** HTTP's, or 401 for a login page: here as HTML, or by a redirect to elsewhere. @param {Response} response */
+/** HTTP's, or 401 for a login page: as HTML, or a redirect elsewhere. @param {Response} response */
 const statusOf = ({ headers, ok, status, type }) =>
   type === "opaqueredirect" || (ok && headers.get("Content-Type")?.startsWith("text/html")) ? 401 : status;
 

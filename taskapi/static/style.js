@@ -1,4 +1,4 @@
-/** How the element looks; "1 of 2" also on a page from right to left. */
+/** How the element looks, from right to left too. */
 
 const STYLE = `
 :host {
@@ -39,7 +39,7 @@ progress {
 }
 @keyframes pass { from { background-position: 117% } to { background-position: -17% } }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important } ::-webkit-progress-value { transition: none } }
-@media (forced-colors: active) { progress { appearance: auto } }`;
+@media (forced-colors: active) { progress { forced-color-adjust: none; border: 1px solid; --accent: Highlight } }`;
 
 /** What a strict CSP lets pass. */
 export function sheetOf(style = "") {
@@ -48,5 +48,5 @@ export function sheetOf(style = "") {
   return sheet;
 }
 
-// On a server that renders pages there is none.
+// Not on a server.
 export const sheet = globalThis.CSSStyleSheet && sheetOf(STYLE);

@@ -1,6 +1,6 @@
 /** What a task says, in a language's words and numbers. */
 
-/** What is said where `messages` say nothing else; beside these, a name says itself. @type {Messages} */
+/** Said unless `messages` say otherwise; other names say themselves. @type {Messages} */
 export const ENGLISH = {
   loading: "Loading…",
   pending: "Waiting to start",
@@ -24,7 +24,7 @@ export const fill = (message = "", values, language) =>
 
 const formats = new Map();
 
-/** One of `Intl`'s, dear to make and wanted again each second. @type {Format} */
+/** One of `Intl`'s, dear to make. @type {Format} */
 export const format = (Kind, ...options) => {
   const key = Kind.name + JSON.stringify(options);
   if (!formats.has(key)) formats.set(key, new Kind(...options));
@@ -36,9 +36,10 @@ export const percent = (progress = 0, language = "en") =>
 
 export function duration(ms = 0, language = "en") {
   const all = Math.max(0, ms) / 1_000;
-  const [hours, minutes, seconds] = [all / 3_600, (all / 60) % 60, all < 3_600 ? all % 60 : 0].map(Math.floor);
-  const secondsDisplay = all < 60 ? "always" : "auto";
-  return format(Intl.DurationFormat, language, { style: "short", secondsDisplay }).format({ hours, minutes, seconds });
+  const parts = [all / 3600, (all / 60) % 60, all < 3600 ? all % 60 : 0, all < 1 ? all * 1000 : 0];
+  const [hours, minutes, seconds, milliseconds] = parts.map(Math.floor);
+  const options = { style: "short", secondsDisplay: all < 60 && !milliseconds ? "always" : "auto" };
+  return format(Intl.DurationFormat, language, options).format({ hours, minutes, seconds, milliseconds });
 }
 
 /** @param {Task} task */
@@ -63,7 +64,7 @@ export const words = (name = "") => name.replaceAll("_", " ").trim().replace(/^.
 /** The kind that a made task id begins with, else the id. @param {Task} task */
 export const title = ({ task_id: id }) => words(/^(.*?[a-z].*?)_\d+_\d{8}/i.exec(id)?.[1] ?? "") || id;
 
-/** From 0 to 100, or undefined while nothing is known. @param {Task} task */
+/** Undefined while nothing is known. @param {Task} task */
 export function share(task) {
   if (task.status === "completed") return 100;
   return isFinal(task) || task.progress || task.total_items ? task.progress : undefined;

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Final
 
 from .. import servers
@@ -138,19 +139,26 @@ class SocketStream(Stream):
         self._finished = False
 
     def __iter__(self) -> Iterator[bytes]:
-        """The response's body: lets gunicorn send the headers, then takes the socket and ends the request."""
-        yield b""
-        environ, self._environ = self._environ, None
+        """The response's body: takes the socket, and the headers that gunicorn has for it, and ends the request."""
+        environ = self._environ
         if environ is None:
+            yield b""
             return  # dropped before the headers were sent: gunicorn closes its socket
-        self._attach(environ["gunicorn.socket"])
+        taken: socket.socket = environ["gunicorn.socket"]
+        taken.__class__ = _leaving_socket()
+        _written[id(taken)] = b""
+        try:
+            yield b""
+        finally:
+            headers = _written.pop(id(taken))
+        self._environ = None
+        self._attach(taken, headers)
 
-    def _attach(self, taken: socket.socket) -> None:
+    def _attach(self, taken: socket.socket, headers: bytes) -> None:
         set_options(taken)
         self.descriptor = taken.detach()
-        # gunicorn is left with a socket that was never connected: to end the body there is EPIPE, which it takes for a
-        # client that has left. Not raised here, since whoever watches the application's errors would be told of it.
-        taken.__init__()  # type: ignore[misc]
+        if self._backlog is not None:
+            self._backlog.rest = headers + self._backlog.next()  # in one packet
         self._poller.add(self)
         if not self._write_backlog():
             self._poller.want_to_write(self, True)
@@ -245,6 +253,27 @@ class SocketStream(Stream):
 def reason_of(error: OSError) -> str:
     """Why a stream's connection broke: its client left, or had stalled until the kernel gave it up."""
     return "stalled" if error.errno in GIVEN_UP else "client"
+
+
+# What gunicorn has written to the sockets that streams are about to take, by the sockets' `id`.
+_written: dict[int, bytes] = {}
+
+
+@cache
+def _leaving_socket() -> type:
+    """The class of a socket that a stream takes: keeps what is written to it, and in the end refuses it."""
+    from gevent.socket import socket as gevent_socket
+
+    return type("LeavingSocket", (gevent_socket,), {"__slots__": (), "send": _keep, "sendall": _keep})
+
+
+def _keep(taken: socket.socket, data: bytes, _flags: int = 0) -> int:
+    # What gunicorn writes to end the body: at EPIPE it takes the client to have left. Not raised by the body itself,
+    # since whoever watches the application's errors would be told of it.
+    if id(taken) not in _written:
+        raise BrokenPipeError(errno.EPIPE, "the stream has left")
+    _written[id(taken)] += data
+    return len(data)
 
 
 def set_options(taken: socket.socket) -> None:

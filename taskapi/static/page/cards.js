@@ -7,6 +7,7 @@ import { say } from "./texts.js";
 import { timeOf } from "./times.js";
 
 const NEAR = "800px";
+const PLACE = "7rem"; // about as high as a card will be
 
 /** @type {WeakMap<Element, Card>} */
 const cards = new WeakMap();
@@ -63,6 +64,7 @@ export class Card {
     this.item.dataset.taskId = task.task_id;
     this.#link.href = `#${new URLSearchParams({ task: task.task_id })}`;
     cards.set(this.item, this);
+    this.item.style.blockSize = PLACE;
     nearby.observe(this.item);
     this.item.addEventListener("click", (event) => {
       if (this.bar && !isTaken(event) && getSelection()?.isCollapsed) this.#summary.click();
@@ -85,7 +87,7 @@ export class Card {
   furnish() {
     if (this.bar) return;
     this.bar = barOf(this.#task);
-    this.item.style.minBlockSize = "";
+    this.item.style.blockSize = "";
     this.item.append(this.bar, make("div", { className: "foot" }, this.details, this.#link));
     this.show();
     this.bar.cancelling = this.#cancelling;
@@ -95,7 +97,7 @@ export class Card {
   /** Leave the place empty, as high as it was; not what is being read. */
   strip(height = 0) {
     if (!this.bar || this.details.open || this.item.contains(document.activeElement)) return;
-    this.item.style.minBlockSize = `${height}px`;
+    this.item.style.blockSize = `${height}px`;
     this.item.replaceChildren();
     this.bar = undefined;
   }

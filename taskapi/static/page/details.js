@@ -1,10 +1,10 @@
 /** All that is known of a task, as a list of facts. */
 
-import { isFinal, words } from "../task-progress.js";
+import { duration, isFinal, words } from "../task-progress.js";
 import { format, statusOf } from "../texts.js";
 import { make } from "./dom.js";
 import { ENGLISH, say, spoken } from "./texts.js";
-import { timeOf, took } from "./times.js";
+import { timeOf } from "./times.js";
 
 const COPIED_MS = 2_000;
 
@@ -73,7 +73,7 @@ function factsOf(task) {
     ["started", from && timeOf(from)],
     ["changed", isFinal(task) ? null : timeOf(task.updated_at)],
     ["ended", to && timeOf(to)],
-    ["took", from && to && took(Date.parse(to) - Date.parse(from))],
+    ["took", from && to && duration(Date.parse(to) - Date.parse(from), spoken())],
     ["learningPath", task.learning_path_id],
     ["user", task.user_id],
     ["result", task.result_message, "text"],

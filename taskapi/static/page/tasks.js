@@ -100,6 +100,7 @@ function drop(id) {
 /** Show what there is. */
 function arrange() {
   for (const list of [running, ended]) list.sort();
+  find("#tasks").hidden = !isLoaded && !cards.size && !find("#problem").textContent;
   put(find("#count"), format(Intl.NumberFormat, spoken()).format(running.size));
   find("#active").hidden = !running.size;
   find("#history").hidden = !ended.size && !old.hasOlder;
@@ -133,7 +134,6 @@ async function load() {
     fail(say("listFailed", { reason: status ? message : say("unreachable") }));
   }
   find("#tasks").ariaBusy = null;
-  find("#tasks").hidden = false;
   arrange();
 }
 
@@ -219,6 +219,7 @@ export function close() {
 }
 
 listen(form, (wishes, isStep) => {
+  if (!unfollow) return; // typed, and gone elsewhere
   write(fragment(wishes), isStep);
   open(read(), () => {});
 });

@@ -14,6 +14,7 @@ export const ENGLISH = {
   showDetails: "Details",
   detailsOf: "Details of {title}, {time}",
   linkOf: "{title}, {time}: link to this task",
+  now: "just now",
   showOlder: "Show older",
   tryAgain: "Try again",
   loadingOlder: "Loading…",

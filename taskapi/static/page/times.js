@@ -1,6 +1,5 @@
 /** Moments and durations, in the reader's words. */
 
-import { duration } from "../task-progress.js";
 import { format } from "../texts.js";
 import { make } from "./dom.js";
 import { say, spoken } from "./texts.js";
@@ -32,12 +31,6 @@ export function timeOf(moment, node = make("time")) {
   if (node.textContent !== text) node.textContent = text;
   return node;
 }
-
-/** Also where it was less than a second. */
-export const took = (ms = 0) =>
-  ms > 0 && ms < 1_000
-    ? format(Intl.NumberFormat, spoken(), { style: "unit", unit: "millisecond", unitDisplay: "short" }).format(ms)
-    : duration(ms, spoken());
 
 setInterval(() => {
   if (document.hidden) return;
