@@ -41,7 +41,9 @@ class EventSource:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             # HTTP/1.0, so that the body has no chunks.
-            request = f"GET {self.path} HTTP/1.0\r\nAuthorization: Bearer {self._token}\r\n"
+            request = (
+                f"GET {self.path} HTTP/1.0\r\nAuthorization: Bearer {self._token}\r\nAccept: text/event-stream\r\n"
+            )
             writer.write(f"{request}Last-Event-ID: {self._last_id}\r\n\r\n".encode())
             status = int((await reader.readuntil(b"\r\n")).split()[1])
             await reader.readuntil(b"\r\n\r\n")
