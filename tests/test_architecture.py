@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "servers": set(),
     "api": set(),
     "api.cancellations": {"api.tasks", "auth.access", "auth.forgery", "database.models", "errors", "metrics", "state"},
-    "api.events": {"api.answers", "auth.access", "auth.identity", "auth.tickets", "state", "stream.frames",
+    "api.events": {"api.answers", "auth.access", "auth.identity", "auth.tickets", "errors", "state", "stream.frames",
                    "stream.sse", "stream.streams"},
     "api.forecasts": {"api.tasks", "auth.access", "state"},
     "api.health": {"database.schema", "errors", "state"},

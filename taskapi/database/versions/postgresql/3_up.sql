@@ -78,4 +78,7 @@ CREATE INDEX ix_user_tasks_ended_at ON user_tasks (ended_at) WHERE status IN ('c
 -- Until when ended tasks were counted for the metrics: by one process for all.
 ALTER TABLE user_tasks_schema ADD COLUMN counted_until timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 
+-- A server's role need not own the tables, and a mark for the metrics is no secret.
+GRANT SELECT, UPDATE (counted_until) ON user_tasks_schema TO PUBLIC
+
 UPDATE user_tasks_schema SET version = 3
