@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 CHANNEL = "user_tasks"
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
+# The locks that tell the table's trigger what this session follows; a writer that looks for one has it for a moment.
+FOLLOW = """
+    SELECT pg_advisory_lock_shared(hashtext(nspname), key)
+    FROM unnest(CAST(%(keys)s AS integer[])) AS key, pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = 'user_tasks'::regclass"""
+UNFOLLOW = FOLLOW.replace("pg_advisory_lock_shared", "pg_advisory_unlock_shared")
 
 # A table, a column.
 UNDEFINED = ("42P01", "42703")
