@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "prometheus": set(),
     "logs": set(),
     "scratch": set(),
+    "tracing": set(),
     "forecast": set(),
     "forecasts": {"database.models", "database.store", "forecast"},
     "overview": {"database.models", "database.store", "kept", "reasons"},
@@ -129,7 +130,7 @@ MAY_IMPORT = {
 }  # fmt: skip
 # Rooms of several modules that may import one another, and of the rest only this.
 ROOMS_MAY_IMPORT = {
-    "progress": {"config", "database"},
+    "progress": {"config", "database", "tracing"},
     "demo": {"database", "progress", "state"},
     "cli": {"database", "demo", "doctor", "extras", "maintenance", "state"},
     "doctor": {"config", "database", "extras", "servers", "state"},
@@ -161,6 +162,7 @@ LIBRARIES = {
     "markdown_it": {"site.documentation"},
     "psycopg": {"database.exchange", "database.postgresql", "stream.feed.postgresql"},
     "sqlite3": {"database.embedded", "database.sqlite", "stream.feed.sqlite"},
+    "opentelemetry": {"tracing", "progress"},
     "rich": {"cli.terminal"},
     "urllib.request": {"cli.remote", "doctor.proxy"},
     "socket": {"demo", "servers", "stream.handover", "stream.sockets", "stream.successors"},

@@ -244,9 +244,9 @@ STATEMENTS = Statements(
         SHOW server_encoding""",
     insert="""
         INSERT INTO user_tasks
-            (task_id, user_id, kind, learning_path_id, status, stage, total_items, start_by, end_by)
+            (task_id, user_id, kind, learning_path_id, status, stage, total_items, traceparent, start_by, end_by)
         VALUES (
-            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items,
+            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items, :traceparent,
             statement_timestamp() + make_interval(secs => coalesce(
                 CAST(:start_within AS double precision), CAST(:finish_within AS double precision))),
             statement_timestamp() + make_interval(secs => CAST(:finish_within AS double precision)))""",
@@ -342,7 +342,7 @@ STATEMENTS = Statements(
             AND cancel_requested_at IS NULL
             AND (end_by IS NULL OR end_by > statement_timestamp())
             AND (start_by IS NULL OR start_by > statement_timestamp() OR status IN ('starting', 'running'))
-        RETURNING id, task_id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items, false, NULL, kind, traceparent""",
     report=REPORT,
     report_of_status=REPORT,
     positions="""

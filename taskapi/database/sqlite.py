@@ -244,9 +244,9 @@ STATEMENTS = Statements(
         SELECT 'UTF8'""",
     insert="""
         INSERT INTO user_tasks
-            (task_id, user_id, kind, learning_path_id, status, stage, total_items, start_by, end_by)
+            (task_id, user_id, kind, learning_path_id, status, stage, total_items, traceparent, start_by, end_by)
         VALUES (
-            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items,
+            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items, :traceparent,
             strftime('%Y-%m-%dT%H:%M:%fZ', 'now', coalesce(:start_within, :finish_within) || ' seconds'),
             strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :finish_within || ' seconds'))""",
     # What is no longer to run: why, and within how many seconds it was to.
@@ -324,7 +324,7 @@ STATEMENTS = Statements(
             AND cancel_requested_at IS NULL
             AND (end_by IS NULL OR julianday(end_by) > julianday('now'))
             AND (start_by IS NULL OR julianday(start_by) > julianday('now') OR status IN ('starting', 'running'))
-        RETURNING id, task_id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items, false, NULL, kind, traceparent""",
     report=_report(""),
     report_of_status=_report("status = :status,"),
     positions="""

@@ -114,7 +114,10 @@ class Standing(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A task's newest start, as it is found; its number is 0 if nobody has started the task."""
+    """A task's newest start, as it is found; its number is 0 if nobody has started the task.
+
+    Who has just started it also gets its kind, and the trace that it belongs to.
+    """
 
     id: int
     task_id: str
@@ -123,6 +126,8 @@ class Attempt(NamedTuple):
     total_items: int | None
     is_to_be_cancelled: bool = False
     result_message: str | None = None
+    kind: str | None = None
+    traceparent: str | None = None
 
     @property
     def key(self) -> AttemptKey:
