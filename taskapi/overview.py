@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .database.models import TaskStatus
-from .database.store import KindNow, Outcome, Store
+from .database.models import WAITING, TaskStatus
+from .database.store import Active, Outcome, Store
 from .kept import Kept
 from .reasons import LENGTH, grouped
 
@@ -62,19 +62,31 @@ class Overview:
         return self._failures[hours].get()
 
     def _told_kinds(self) -> bytes:
-        now = {kind.kind: kind for kind in self._store.active_kinds()}
+        now: dict[str | None, list[Active]] = defaultdict(list)
+        for tasks in self._store.active():
+            now[tasks.kind].append(tasks)
         last: dict[str | None, list[Outcome]] = defaultdict(list)
         for task in self._store.last_of_kinds(KIND_SAMPLE):
             last[task.kind].append(task)
         kinds = sorted({*now, *last}, key=lambda kind: (kind is None, kind))
-        nothing = KindNow(None, 0, None, 0, 0)
-        return _json([{**now.get(kind, nothing)._asdict(), "kind": kind, **_past(last[kind])} for kind in kinds])
+        return _json([{"kind": kind, **_present(now[kind]), **_past(last[kind])} for kind in kinds])
 
     def _told_failures(self, hours: int) -> bytes:
         failures = self._store.failures(hours, FAILURE_SAMPLE, LENGTH)
         is_all = len(failures) < FAILURE_SAMPLE
         count = len(failures) if is_all else self._store.failure_count(hours)
         return _json({"hours": hours, "count": count, "sample": len(failures), "reasons": grouped(failures)})
+
+
+def _present(active: Sequence[Active]) -> dict[str, Any]:
+    """What there is of a kind."""
+    waiting = [tasks for tasks in active if tasks.status in WAITING]
+    return {
+        "waiting": sum(tasks.number for tasks in waiting),
+        "oldest_waiting_at": min((tasks.oldest_at for tasks in waiting), default=None),
+        "running": sum(tasks.number for tasks in active) - sum(tasks.number for tasks in waiting),
+        "stalled": sum(tasks.stalled for tasks in active),
+    }
 
 
 def _past(ended: Sequence[Outcome]) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def test_however_many_look_the_database_is_asked_once(app: Flask, engine: sa.Eng
         told = list(pool.map(look, [KINDS, FAILURES] * 20))
 
     statements = state_of(app).store.dialect.statements
-    for statement in (statements.active_kinds, statements.last_of_kinds, statements.failures):
+    for statement in (statements.active, statements.last_of_kinds, statements.failures):
         assert asked.count(statement) == 1
     assert all(answer == told[number % 2] for number, answer in enumerate(told))
 
@@ -462,7 +462,7 @@ def test_however_many_tasks_there_are_an_index_answers_each_question(store: Stor
     # PostgreSQL chooses by how many there are.
     wanted = "ix_user_tasks_active" if engine.dialect.name == "sqlite" else "ix_user_tasks_(active|created)"
     assert re.search(wanted, plan("tasks_active", statuses=ACTIVE, **NO_FILTER))
-    assert "ix_user_tasks_active" in plan("active_kinds")
+    assert "ix_user_tasks_active" in plan("active")
     assert "ix_user_tasks_ended" in plan("kinds_ended", most=200)
     assert "ix_user_tasks_ended" in plan("last_of_kinds", kinds=["kind 3", None], most=100)
     assert "ix_user_tasks_failed" in plan("failures", hours=hours, most=20, length=9)

@@ -105,23 +105,16 @@ STATEMENTS = Statements(
     tasks=EVERYBODYS,
     tasks_active=EVERYBODYS,
     tasks_failed=EVERYBODYS,
-    active_counts="""
-        SELECT status, count(*), min(created_at),
+    active="""
+        SELECT kind, status, count(*), min(created_at),
+            extract(epoch FROM clock_timestamp() - min(created_at))::double precision,
             count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY status""",
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
     tasks_named=f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = ANY(:task_ids)""",
-    active_kinds="""
-        SELECT kind,
-            count(*) FILTER (WHERE status IN ('pending', 'queued')),
-            min(created_at) FILTER (WHERE status IN ('pending', 'queued')),
-            count(*) FILTER (WHERE status IN ('starting', 'running')),
-            count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
-        FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY kind""",
     # Without a kind, an index has the order only where the order names it.
     last_of_kinds="""
         SELECT kinds.kind, task.* FROM unnest(CAST(:kinds AS text[])) AS kinds (kind) CROSS JOIN LATERAL (
@@ -151,12 +144,6 @@ STATEMENTS = Statements(
         WHERE status IN ('failed', 'timeout') AND result_message IS DISTINCT FROM 'Cancelled.'
             AND ended_at >= statement_timestamp() - make_interval(hours => CAST(:hours AS integer))
         ORDER BY ended_at DESC LIMIT :most""",
-    active_by_kind="""
-        SELECT kind, status, count(*), extract(epoch FROM clock_timestamp() - min(created_at))::double precision
-        FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY kind, status
-        ORDER BY count(*) DESC""",
     is_uncounted="""
         SELECT 1 FROM user_tasks_schema
         WHERE counted_until < statement_timestamp() - interval '10 seconds' AND EXISTS (

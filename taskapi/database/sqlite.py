@@ -109,25 +109,17 @@ STATEMENTS = Statements(
     tasks=EVERYBODYS,
     tasks_active=_by("ix_user_tasks_active", "('pending', 'queued', 'starting', 'running')"),
     tasks_failed=_by("ix_user_tasks_unsuccessful", "('failed', 'timeout')"),
-    active_counts="""
-        SELECT status, count(*), min(created_at),
+    active="""
+        SELECT kind, status, count(*), min(created_at),
+            86400 * (julianday('now') - julianday(min(created_at))),
             count(*) FILTER (
                 WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now'))
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY status""",
+        GROUP BY kind, status
+        ORDER BY count(*) DESC""",
     tasks_named=f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))""",
-    active_kinds="""
-        SELECT kind,
-            count(*) FILTER (WHERE status IN ('pending', 'queued')),
-            min(created_at) FILTER (WHERE status IN ('pending', 'queued')),
-            count(*) FILTER (WHERE status IN ('starting', 'running')),
-            count(*) FILTER (
-                WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now'))
-        FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY kind""",
     last_of_kinds="""
         SELECT kind, status, result_message IS 'Cancelled.',
             86400 * (julianday(started_at) - julianday(created_at)),
@@ -148,12 +140,6 @@ STATEMENTS = Statements(
         WHERE status IN ('failed', 'timeout') AND result_message IS NOT 'Cancelled.'
             AND ended_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:hours || ' hours')
         ORDER BY ended_at DESC LIMIT :most""",
-    active_by_kind="""
-        SELECT kind, status, count(*), 86400 * (julianday('now') - julianday(min(created_at)))
-        FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY kind, status
-        ORDER BY count(*) DESC""",
     is_uncounted="""
         SELECT 1 FROM user_tasks_schema
         WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds') AND EXISTS (

@@ -68,22 +68,18 @@ class Statements:
         WHERE status IN ('completed', 'failed', 'timeout')
         GROUP BY status"""
 
-    # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
-    active_counts: str
+    # Of those that have not ended, by kind and status: how many, the oldest's moment and age in seconds, and how many
+    # whose lease has run out; what there is most of first.
+    active: str
 
-    # What an administrator sees first: what is there of each kind, how the last of each went, and what failed. What
-    # was cancelled has not failed. `kinds` are those of `kinds_ended`, and NULL.
-
-    active_kinds: str
+    # What an administrator sees first: how the last of each kind went, and what failed. What was cancelled has not
+    # failed. `kinds` are those of `kinds_ended`, and NULL.
 
     last_of_kinds: str
 
     failure_count: str
 
     failures: str
-
-    # Those that have not ended, by kind and status, and for how many seconds the oldest has been there.
-    active_by_kind: str
 
     # What ended is counted by one process for all: whoever moves the mark counts what lies between. Some seconds late,
     # since a change is seen only at its commit; and what happened while nobody counted, of an hour at most.

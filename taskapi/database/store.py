@@ -72,16 +72,6 @@ class Summary(NamedTuple):
     stalled: int
 
 
-class KindNow(NamedTuple):
-    """How many tasks of a kind wait and run, since when the first waits, and how many of those that run are stalled."""
-
-    kind: str | None
-    waiting: int
-    oldest_waiting_at: Any  # a moment as the driver gives it, in UTC
-    running: int
-    stalled: int
-
-
 class Outcome(NamedTuple):
     """A task of a kind that has ended, and for how many seconds it waited and ran, as far as that is known."""
 
@@ -145,12 +135,14 @@ class Position(NamedTuple):
 
 
 class Active(NamedTuple):
-    """How many tasks of a kind have a status that is not final, and since how many seconds the oldest is there."""
+    """How many tasks of a kind have a status that is not final, and since when; how many of them are stalled."""
 
     kind: str | None
     status: str
     number: int
-    oldest: float
+    oldest_at: Any  # a moment as the driver gives it, in UTC
+    age: float  # the oldest's, in seconds
+    stalled: int
 
 
 class Ended(NamedTuple):
@@ -254,16 +246,17 @@ class Store:
         """How many tasks have ended in each way there is; every row is looked at."""
         return dict(self._rows(self._sql.ended_counts))
 
+    def active(self) -> list[Active]:
+        """The tasks that have not ended, by kind and status; what there is most of first."""
+        return [Active(*row) for row in self._rows(self._sql.active)]
+
     def summary(self, ended: dict[str, int]) -> Summary:
         """All of the table in short, given what `ended_counts` said."""
-        rows = self._rows(self._sql.active_counts)
-        counts = dict.fromkeys(map(str, TaskStatus), 0) | ended | {status: count for status, count, _, _ in rows}
-        waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
-        return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
-
-    def active_kinds(self) -> list[KindNow]:
-        """What there is of each kind that has tasks which are not final."""
-        return [KindNow(*row) for row in self._rows(self._sql.active_kinds)]
+        counts, found = dict.fromkeys(map(str, TaskStatus), 0) | ended, self.active()
+        for tasks in found:
+            counts[tasks.status] += tasks.number
+        waiting = [tasks.oldest_at for tasks in found if tasks.status in WAITING]
+        return Summary(counts, min(waiting, default=None), sum(tasks.stalled for tasks in found))
 
     def last_of_kinds(self, most: int) -> list[Outcome]:
         """Of each kind, of `KINDS_AT_MOST` at most, the last so many tasks that have ended, kind by kind."""
@@ -279,10 +272,6 @@ class Store:
     def failures(self, hours: int, most: int, length: int) -> list[Failure]:
         """The last so many of them, newest first, and so many characters of what was said of each."""
         return [Failure(*row) for row in self._rows(self._sql.failures, hours=hours, most=most, length=length)]
-
-    def active_by_kind(self) -> list[Active]:
-        """The tasks that have not ended, by kind and status; what there is most of first."""
-        return [Active(*row) for row in self._rows(self._sql.active_by_kind)]
 
     def newly_ended(self) -> list[Ended]:
         """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
