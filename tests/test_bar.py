@@ -304,6 +304,16 @@ def test_from_right_to_left_numbers_keep_their_order(visit: Visit, show: Callabl
     assert head["x"] > element.locator("[part=percent]").bounding_box()["x"]
 
 
+def test_beside_a_long_label_the_percentage_keeps_its_place(visit: Visit, show: Callable[..., None], element: Any) -> None:
+    visit.page.set_viewport_size({"width": 300, "height": 740})
+    element.evaluate("element => element.label = 'The longest label that any task of this user may ever have had'")
+    show({"progress": 58})
+
+    percent = element.locator("[part=percent]")
+    expect(percent).to_have_text("58%")
+    assert percent.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+
 def test_the_hosts_own_sentences_come_first(visit: Visit, show: Callable[..., None], element: Any) -> None:
     visit.page.evaluate(
         """async () => {

@@ -21,7 +21,7 @@ const STYLE = `
 [part=percent], [part=stage] { color: var(--accent) }
 [part=message] { color: var(--message) }
 span, p { min-width: 0; overflow-wrap: anywhere; unicode-bidi: plaintext }
-[part=percent] { white-space: nowrap }
+[part=percent] { flex: none; white-space: nowrap }
 [part=label] { margin-inline-end: auto }
 [part=time] { margin-inline-start: auto }
 p { margin: .15em 0 0; white-space: pre-line; inline-size: fit-content }
