@@ -304,7 +304,9 @@ def test_from_right_to_left_numbers_keep_their_order(visit: Visit, show: Callabl
     assert head["x"] > element.locator("[part=percent]").bounding_box()["x"]
 
 
-def test_beside_a_long_label_the_percentage_keeps_its_place(visit: Visit, show: Callable[..., None], element: Any) -> None:
+def test_beside_a_long_label_the_percentage_keeps_its_place(
+    visit: Visit, show: Callable[..., None], element: Any
+) -> None:
     visit.page.set_viewport_size({"width": 300, "height": 740})
     element.evaluate("element => element.label = 'The longest label that any task of this user may ever have had'")
     show({"progress": 58})
