@@ -47,6 +47,20 @@ class JsonFormatter(OrjsonFormatter):
         else:
             log_data.update(_of_request())
 
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """A line, whatever is logged: the name of a file need not be UTF-8, and a number may have more than 64 bits."""
+        try:
+            line: str = super().jsonify_log_record(log_data)
+        except TypeError:
+            told = {_text(name): _text(value) for name, value in log_data.items()}
+            line = super().jsonify_log_record({**told, "process": log_data["process"]})
+        return line
+
+
+def _text(value: Any) -> str:
+    """What any encoding can hold."""
+    return str(value).encode(errors="backslashreplace").decode()
+
 
 def _of_request() -> dict[str, str]:
     flask = sys.modules.get("flask")  # which this module must not be the first to import: gevent has not patched yet

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from harness import Server, insert, wait_until
+
+from taskapi.logs import JsonFormatter
 
 Start = Callable[..., Server]
 
@@ -58,3 +61,15 @@ def test_another_format_is_no_start(start_server: Start) -> None:
 
     assert server.process.wait(20) != 0
     assert "TASKAPI_LOG_FORMAT must be text or json." in server.log.read_text()
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("said", ["taskapi\udcff.db", 2**70])
+def test_what_json_cannot_hold_is_logged_as_text(said: Any) -> None:
+    record = logging.makeLogRecord({"msg": "no file %s", "args": (said,), "process": 7, "given": said})
+
+    [line] = JsonFormatter().format(record).splitlines()
+
+    found = json.loads(line)
+    assert found["message"] == "no file " + str(said).replace("\udcff", "\\udcff")
+    assert (found["given"], found["process"]) == (found["message"].removeprefix("no file "), 7)

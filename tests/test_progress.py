@@ -1005,6 +1005,38 @@ def test_a_forked_child_has_connections_of_its_own(progress: Progress) -> None:
     assert connections() == before
 
 
+FORKED_WHILE_A_THREAD_IMPORTS_THE_DRIVER = """
+import os
+import signal
+import sys
+import threading
+
+from taskapi.progress import Progress
+
+progress = Progress()
+threading.Thread(target=progress.create, kwargs={"user_id": 2}).start()
+while "psycopg" not in sys.modules:
+    pass
+if (child := os.fork()) == 0:
+    signal.alarm(10)
+    progress.create(user_id=3)
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@on("postgresql")
+def test_a_fork_while_a_thread_imports_the_driver_leaves_the_child_able_to_write(
+    database_url: str, engine: sa.Engine
+) -> None:
+    script = [sys.executable, "-c", FORKED_WHILE_A_THREAD_IMPORTS_THE_DRIVER]
+
+    subprocess.run(script, cwd=ROOT, env=environment(database_url), check=True, timeout=60)
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM user_tasks WHERE user_id = 3").scalar() == 1
+
+
 def test_a_process_that_ends_writes_what_is_left(database_url: str, engine: sa.Engine) -> None:
     task_id = running(engine)
     script = f"from taskapi.progress import Progress; Progress().attach({task_id!r}).advance(5)"

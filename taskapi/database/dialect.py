@@ -37,6 +37,10 @@ class Dialect(ABC):
         """The driver's module (PEP 249)."""
 
     @abstractmethod
+    def load(self) -> None:
+        """Import what connections need; where another thread does, wait until it has."""
+
+    @abstractmethod
     def engine_options(self, url: Url) -> dict[str, Any]:
         """The options of `sqlalchemy.create_engine`."""
 

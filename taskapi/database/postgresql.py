@@ -367,6 +367,10 @@ class Postgresql(Dialect):
 
         return psycopg
 
+    def load(self) -> None:
+        """psycopg, and our connections, which are of its kind."""
+        from . import exchange  # noqa: F401
+
     def engine_options(self, _url: Url) -> dict[str, Any]:
         """Connections as ours are."""
         return {"connect_args": OPTIONS, "pool_timeout": 10}

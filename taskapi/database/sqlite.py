@@ -344,6 +344,9 @@ class Sqlite(Dialect):
         """Python's own."""
         return sqlite3
 
+    def load(self) -> None:
+        """It is there."""
+
     def engine_options(self, url: Url) -> dict[str, Any]:
         """Every connection comes from one door."""
         return {"creator": lambda: self.open_reader(url)}

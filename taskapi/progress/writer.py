@@ -383,11 +383,14 @@ class Writer:
             log.error("reports are lost: the database did not take them at the end: %s", self._explain(error))  # noqa: TRY400
 
     def before_fork(self) -> None:
-        """Leave no SQLite connection open in a fork.
+        """Leave no SQLite connection open in a fork, and no driver half imported.
 
         SQLite keeps a process's locks in its memory, which a child inherits without owning them: it would wait for
-        its parent's transaction for ever, or lose what it writes when the parent closes the file.
+        its parent's transaction for ever, or lose what it writes when the parent closes the file. It would wait as
+        long for a module that another thread of its parent was about to import.
         """
+        if self._store is not None:
+            self._store.dialect.load()
         self._quiet = dialect_of(self._url).is_embedded and self._talking.acquire(timeout=FORK_SECONDS)
         if self._quiet and self._store is not None:
             self._store.close()
