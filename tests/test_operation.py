@@ -28,7 +28,7 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 
 @needs_promtool
 def test_the_alert_rules_are_silent_while_all_is_well_and_speak_when_it_is_not(tmp_path: Path) -> None:
-    for file in (RECIPES / "alerts.yml", ROOT / "tests" / "recipes" / "alerts_test.yml"):
+    for file in (RECIPES / "alerts.yml", ROOT / "tests" / "data" / "alerts_test.yml"):
         shutil.copy(file, tmp_path)
 
     checked = subprocess.run(["promtool", "check", "rules", tmp_path / "alerts.yml"], capture_output=True, text=True)

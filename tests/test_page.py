@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from browser import USER, Visit
-from harness import Server, insert, make_token, update
+from harness import Server, insert, make_token, update, wait_until
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 expect = sync_api.expect
@@ -398,8 +398,9 @@ def test_bars_go_on_after_the_server_was_reloaded(
     visit = open_tab(server).open()
     expect(visit.bar("a")).to_have_js_property("value", 5)
 
-    with visit.page.expect_request("**/api/tasks/users/me/events?*"):
-        server.process.send_signal(signal.SIGHUP)
+    old = server.workers()
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.workers() and not set(server.workers()) & set(old))
     update(engine, "a", progress=60)
 
     expect(visit.bar("a")).to_have_js_property("value", 60)
