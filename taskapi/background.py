@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import resource
@@ -17,6 +18,7 @@ from .database.failures import DatabaseError
 from .database.store import Store
 from .maintenance import Limits
 from .stream.broadcaster import Broadcaster
+from .stream.successors import Colleagues, Installation
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +27,16 @@ class Background:
     """One application's, in this process. The schema of an embedded database that it owns is kept up to date."""
 
     def __init__(
-        self, store: Store, broadcaster: Broadcaster, limits: Limits, *, owns_schema: bool, has_metrics: bool
+        self,
+        store: Store,
+        broadcaster: Broadcaster,
+        limits: Limits,
+        installation: Installation | None,
+        *,
+        owns_schema: bool,
+        has_metrics: bool,
     ) -> None:
+        self._installation = installation
         self._store = store
         self._broadcaster = broadcaster
         self._limits = limits
@@ -54,11 +64,15 @@ class Background:
             told.acquire()
             servers.when_told_to_stop(worker, told.release)
             _in_background(_say_bye_when_told, told, self._broadcaster)
+            if self._installation is not None and servers.lets_go_of_sockets():
+                self._broadcaster.relieve(Colleagues(self._installation, worker))
         # A worker that had nothing to do may be gone before; and other servers do not say that they stop.
         atexit.register(self._say_bye_at_the_end)
 
     def _say_bye_at_the_end(self) -> None:
         if self._process == os.getpid():  # not in a child, which has the same connections
+            with contextlib.suppress(SystemExit):  # gunicorn's way to quit may raise it once more, while this waits
+                self._broadcaster.close()
             self._broadcaster.close()
             metrics.flush()
 

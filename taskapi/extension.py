@@ -27,11 +27,13 @@ from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
 from .maintenance import limits_of
+from .overview import Overview
 from .progress.rows import new_row
 from .routes import allow_origins, beginner, blueprint
 from .state import KEY, LazyState, State, current
 from .stream.broadcaster import Broadcaster
 from .stream.streams import Places
+from .stream.successors import Installation
 from .transaction import after_commit
 
 IdentityRule = TypeVar("IdentityRule", bound=Callable[[], Identity | None])
@@ -119,11 +121,12 @@ class TaskAPI:
 
     def _make(self, app: Flask, settings: dict[str, Any]) -> State:
         # A ticket is told to nobody but who asks for it; to cancel, the view looks for proof itself.
-        forgery.exempt(app, events.task_ticket, events.my_ticket, cancellations.cancel)
+        forgery.exempt(app, events.task_ticket, events.my_ticket, cancellations.cancel, cancellations.cancel_many)
         key = settings["SECRET_KEY"] or _ticket_key(app)
         identify = identify_by(app, self.rules, settings["ADMIN_CLAIM"])
         store = self._store(app, settings)
-        state = make_state(settings, store, identify, self.rules, key, owns_schema=self._db is None)
+        keys = keys_of(app, key)
+        state = make_state(settings, store, identify, self.rules, keys, owns_schema=self._db is None)
         return state if self._db is None else replace(state, hand_back=self._hand_back)
 
     def _hand_back(self) -> None:
@@ -147,23 +150,30 @@ class TaskAPI:
         return Store(own_url(engine.url), memory=memory, hides_errors=hides_errors)
 
 
+def keys_of(app: Flask, ticket_key: str) -> tuple[str, ...]:
+    """The keys by which an application knows its users: the first signs tickets."""
+    return (ticket_key, *(str(app.config.get(name)) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY")))
+
+
 def make_state(
     settings: dict[str, Any],
     store: Store,
     identify: Callable[[], Identity],
     rules: Rules,
-    ticket_key: str,
+    keys: tuple[str, ...],
     *,
     owns_schema: bool,
 ) -> State:
-    """Put the parts of one application together."""
+    """Put the parts of one application together; `keys` as of `keys_of`."""
     outlook = Forecasts(store)
     streams = Places(settings["MAX_STREAMS"] or _max_streams(), settings["MAX_STREAMS_PER_USER"])
     broadcaster = Broadcaster(store, outlook, streams, settings["MAX_WAITS_PER_USER"], settings["MAX_THREAD_STREAMS"])
+    installation = None if is_in_memory(store.url) else Installation((str(store.url), settings["URL_PREFIX"]), keys)
     background = Background(
-        store, broadcaster, limits_of(settings), owns_schema=owns_schema, has_metrics=settings["METRICS"]
+        store, broadcaster, limits_of(settings), installation, owns_schema=owns_schema, has_metrics=settings["METRICS"]
     )
-    return State(settings, store, Counts(store), outlook, broadcaster, background, identify, rules, ticket_key)
+    counts, overview = Counts(store), Overview(store)
+    return State(settings, store, counts, outlook, overview, broadcaster, background, identify, rules, keys[0])
 
 
 def task_progress(task_id: str, label: str = "", *, cancel: bool = False, notify: bool = False) -> Markup:

@@ -31,5 +31,5 @@ def bounded(tasks: Iterable[Active]) -> list[tuple[str, str, int, float]]:
     for task in tasks:
         labels = kinds.label(task.kind), task.status
         number, oldest = found.get(labels, (0, 0.0))
-        found[labels] = number + task.number, max(oldest, task.oldest)
+        found[labels] = number + task.number, max(oldest, task.age)
     return [(*labels, *told) for labels, told in found.items()]

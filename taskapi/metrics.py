@@ -58,6 +58,9 @@ polls = Tallies(Counter("taskapi_polls", "Answers to polls of one task, by HTTP 
 polls_held = Gauge("taskapi_polls_held", "Polls that wait for news (Prefer: wait)", multiprocess_mode="livesum")
 streams_opened = Counter("taskapi_streams_opened", "Event streams opened")
 streams_open = Gauge("taskapi_streams_open", "Open event streams", multiprocess_mode="livesum")
+streams_handed_over = Counter(
+    "taskapi_streams_handed_over", "Streams that went on in another process, neither ended nor opened anew"
+)
 streams_refused = Counter("taskapi_streams_refused", "Streams refused, by reason: busy, shutdown", ["reason"])
 streams_ended = Counter(
     "taskapi_streams_ended",

@@ -8,7 +8,7 @@ from typing import Any, cast
 from flask import Blueprint, Flask, Response, current_app, request
 
 from . import config, errors, extras
-from .api import cancellations, events, forecasts, health, lists, tasks
+from .api import cancellations, events, forecasts, health, lists, overview, tasks
 from .site import page
 from .state import behind, current, state_of
 
@@ -26,7 +26,7 @@ class _Blueprint(Blueprint):
 def blueprint(settings: dict[str, Any], prefix: str, site_prefix: str) -> Blueprint:
     """The routes of one application; page, docs, metrics and health as the settings say."""
     ours = _Blueprint("taskapi", __name__, static_folder="static", static_url_path=f"{prefix}/static")
-    for part in (tasks.bp, lists.bp, forecasts.bp, cancellations.bp, events.bp):
+    for part in (tasks.bp, lists.bp, overview.bp, forecasts.bp, cancellations.bp, events.bp):
         ours.register_blueprint(part, url_prefix=prefix)
     for part in _wanted(settings):
         ours.register_blueprint(part, url_prefix=site_prefix)
@@ -67,7 +67,7 @@ def allow_origins(target: Flask | Blueprint, origins: list[str], **options: Any)
         target,
         origins=origins,
         supports_credentials=True,
-        allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
+        allow_headers=["Authorization", "Content-Type", "If-None-Match", "Last-Event-ID", "Prefer", "X-CSRF-TOKEN"],
         expose_headers=["ETag", "Link", "Location", "Preference-Applied", "Retry-After"],
         max_age=600,
         **options,

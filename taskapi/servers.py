@@ -96,6 +96,11 @@ def has_left(environ: dict[str, Any]) -> bool:
         return True
 
 
+def lets_go_of_sockets() -> bool:
+    """Whether streams here leave their greenlets, and could leave the process."""
+    return sys.platform == "linux" and is_cooperative() and is_known_gunicorn()
+
+
 @cache
 def is_known_gunicorn() -> bool:
     """Whether this is a version of gunicorn's whose gevent worker is known to end a request without harm to others."""

@@ -31,7 +31,6 @@ def build(settings: Mapping[str, Any]) -> Flask:
     loaded = config.load(instance, settings)
     loaded |= {"PAGE": True, "HEALTH": True, "DOCS": extras.has("docs"), "METRICS": extras.has("metrics")}
     config.add_keys(loaded, instance)
-    ticket_key = loaded["SECRET_KEY"]
     url = url_for_sqlalchemy(loaded["DATABASE_URL"])
     # Not Flask's own SECRET_KEY: with one, Flask prepares a session for every request, and there are none here.
     app.config.update({**loaded, "SECRET_KEY": None, "SQLALCHEMY_DATABASE_URI": url})
@@ -48,7 +47,8 @@ def build(settings: Mapping[str, Any]) -> Flask:
     app.after_request(_add_security_headers)
     identify = OwnTokens(loaded["ADMIN_CLAIM"], manager)
     store = Store(loaded["DATABASE_URL"], hides_errors=loaded["ERROR_DETAILS"] == "admin")
-    state = extension.make_state(loaded, store, identify, Rules(), ticket_key, owns_schema=True)
+    keys = extension.keys_of(app, loaded["SECRET_KEY"])
+    state = extension.make_state(loaded, store, identify, Rules(), keys, owns_schema=True)
     app.extensions[KEY] = LazyState(lambda: state)
     return app
 

@@ -14,6 +14,7 @@ from .background import Background
 from .database.counts import Counts
 from .database.store import Store
 from .forecasts import Forecasts
+from .overview import Overview
 from .stream.broadcaster import Broadcaster
 
 KEY = "taskapi"
@@ -29,6 +30,7 @@ class State:
     store: Store
     counts: Counts
     forecasts: Forecasts
+    overview: Overview
     broadcaster: Broadcaster
     background: Background
     identify: Callable[[], Identity]

@@ -326,11 +326,12 @@ class Server:
         log: Path,
         *arguments: str,
         app: str = "wsgi:app",
+        port: int | None = None,
         wait: bool = True,
         variables: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.log = log
         self.streams: list[EventStream] = []
         # Not `python -m gunicorn`, which cannot start itself anew (USR2).

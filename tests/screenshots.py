@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import sqlalchemy as sa
 from harness import Server, insert, make_token, update
 from playwright.sync_api import Browser, Page, sync_playwright
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Engine, make_url
 
 from taskapi.database import schema
 from taskapi.database.connections import open_engine
@@ -84,6 +84,10 @@ def main() -> None:
         server = Server(url, Path(folder) / "log")
         try:
             take(f"http://127.0.0.1:{server.port}/#token={make_token(123)}", engine)
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM user_tasks")
+            insert_everybodys(engine)
+            take_admin(f"http://127.0.0.1:{server.port}/#token={make_token(123, is_admin=True)}&everyone")
         finally:
             server.close()
             engine.dispose()
@@ -97,6 +101,50 @@ def times(minutes: float, status: object) -> dict[str, object]:
     return {"created_at": (now - created).isoformat(), "started_at": started, "ended_at": ended}
 
 
+# By kind: how many seconds it takes, and how many in a hundred fail.
+KINDS = {"full_path_gen": (95, 6), "card_update": (12, 2), "deck_export": (4, 1), "deck_import": (31, 12)}
+
+
+def insert_everybodys(engine: Engine) -> None:
+    """What many users have asked for within a day, of which an import fails again and again since an hour ago."""
+    chance, now = random.Random(4), dt.datetime.now(dt.UTC)
+
+    def make(kind: str, seconds_ago: float, took: float, **columns: Any) -> None:
+        user = chance.randrange(100, 400)
+        moments = [now - dt.timedelta(seconds=seconds_ago - later) for later in (0, 2, 2 + took)]
+        names = ("created_at", "started_at", "ended_at")[: {"queued": 1, "running": 2}.get(columns["status"], 3)]
+        told = {name: moment.isoformat() for name, moment in zip(names, moments, strict=False)}
+        task_id = f"{kind}_{user}_{moments[0]:%Y%m%dT%H%M%SZ}_{chance.randrange(1 << 30)}"
+        insert(engine, task_id, user, kind=kind, **told, **columns)
+
+    for kind, (seconds, failing) in KINDS.items():
+        for _ in range(60):
+            took, ago = seconds * chance.lognormvariate(0, 0.5), chance.uniform(4_000, 80_000)
+            if chance.randrange(100) < failing:
+                make(kind, ago, took, status="failed", result_message="KeyError: 'title'")
+            else:
+                make(kind, ago, took, status="completed", result_message="50 cards")
+    for minute in range(38):
+        message = f"HTTP 503 from https://cards.example.com/decks/{chance.randrange(9_000)}"
+        make("deck_import", 100 + 90 * minute, 30, status="failed", progress=12, result_message=message)
+    for number in range(9):
+        make("full_path_gen", 60 + 80 * number, 0, status="queued", learning_path_id=400 + number)
+    for number in range(3):
+        make("full_path_gen", 50 + number, 0, status="running", stage="generating_cards", progress=70 - 20 * number)
+
+
+def take_admin(url: str) -> None:
+    """What an administrator sees first."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1000, "height": 1150}, device_scale_factor=1.5)
+        page.goto(url)
+        page.locator(".reasons li").first.wait_for()
+        page.locator(".everyones progress").first.wait_for()
+        page.screenshot(path=PICTURES / "admin.png")
+        browser.close()
+
+
 SIZES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (
     ("page", "light", 860),
     ("page-dark", "dark", 860),
@@ -104,7 +152,7 @@ SIZES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (
 )
 
 
-def take(url: str, engine: sa.Engine) -> None:
+def take(url: str, engine: Engine) -> None:
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -146,7 +194,7 @@ def open_page(page: Page, url: str, body: str) -> None:
     page.evaluate("token => document.querySelectorAll('task-progress').forEach(bar => { bar.token = token; })", token)
 
 
-def take_life(browser: Browser, url: str, engine: sa.Engine) -> None:
+def take_life(browser: Browser, url: str, engine: Engine) -> None:
     """One task's bar again and again, each stopped at its moment."""
     for task_id in ("report_1", "report_2"):
         insert(engine, task_id, 123, total_items=50)

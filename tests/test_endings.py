@@ -100,7 +100,7 @@ def test_an_application_that_makes_up_kinds_does_not_make_up_series() -> None:
     kinds = Kinds()
     labels = [kinds.label(f"kind {number}") for number in range(1000)]
 
-    tasks = bounded(Active(f"kind {number}", "queued", 1, number) for number in range(1000))
+    tasks = bounded(Active(f"kind {number}", "queued", 1, None, number, 0) for number in range(1000))
 
     assert len(set(labels)) == MOST_KINDS + 1
     assert kinds.label("kind 3") == "kind 3"

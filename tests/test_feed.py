@@ -16,7 +16,7 @@ from taskapi.database import connections, schema
 from taskapi.database.sqlite import LAST_REVISION
 from taskapi.database.store import Store
 from taskapi.stream.feed import base
-from taskapi.stream.feed.base import BURST, GATHER_SECONDS, Pace
+from taskapi.stream.feed.base import BURST, GATHER_SECONDS, Following, Pace
 from taskapi.stream.feed.postgresql import AGAIN_AFTER_SECONDS, Appointments
 from taskapi.stream.feed.sqlite import SqliteFeed
 
@@ -110,6 +110,9 @@ class Told:
 
     def changed(self, keys: Iterable[tuple[int, int]]) -> None:
         self.ids += [task for task, _ in keys]
+
+    def following(self, most: int) -> Following | None:
+        raise AssertionError("SQLite's feed looks at everything")
 
     def gap(self) -> None:
         raise AssertionError("nothing was restored")

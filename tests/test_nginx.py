@@ -41,7 +41,8 @@ class Nginx:
         config = folder / "nginx.conf"
         config.write_text(
             f"daemon off; master_process off; pid {folder}/pid; error_log {self.error_log} info;\n"
-            f"events {{}}\nhttp {{ access_log off;\n{paths}{site}}}\n"
+            f"worker_rlimit_nofile 20000; events {{ worker_connections 10000; }}\n"
+            f"http {{ access_log off;\n{paths}{site}}}\n"
         )
         self.process = subprocess.Popen([str(NGINX), "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
 

@@ -82,6 +82,8 @@ def test_real_answers_have_the_status_type_and_headers_that_it_names(client: Fla
     insert(engine, "a", learning_path_id=5)
     insert(engine, "b", user=2, learning_path_id=6)
     insert(engine, "waiting", kind="deck")
+    insert(engine, "done", kind="deck", status="completed")
+    insert(engine, "broken", kind="deck", status="failed")
     own = {"Authorization": f"Bearer {make_token()}"}
     administrator = {"Authorization": f"Bearer {make_token(is_admin=True)}"}
     for method, path, url, headers in (
@@ -99,6 +101,14 @@ def test_real_answers_have_the_status_type_and_headers_that_it_names(client: Fla
         ("get", "/api/tasks", "/api/tasks", own),
         ("get", "/api/tasks/summary", "/api/tasks/summary", administrator),
         ("get", "/api/tasks/summary", "/api/tasks/summary", own),
+        ("get", "/api/tasks/kinds", "/api/tasks/kinds", administrator),
+        ("get", "/api/tasks/kinds", "/api/tasks/kinds", own),
+        ("get", "/api/tasks/failures", "/api/tasks/failures?hours=168", administrator),
+        ("get", "/api/tasks/failures", "/api/tasks/failures?hours=169", administrator),
+        ("get", "/api/tasks/failures", "/api/tasks/failures", own),
+        ("post", "/api/tasks/cancel", "/api/tasks/cancel", administrator),
+        ("post", "/api/tasks/cancel", "/api/tasks/cancel", {**administrator, "Content-Type": "application/json"}),
+        ("post", "/api/tasks/cancel", "/api/tasks/cancel", own),
         ("get", "/api/tasks/{task_id}/forecast", "/api/tasks/waiting/forecast", own),
         ("get", "/api/tasks/{task_id}/forecast", "/api/tasks/b/forecast", own),
         ("get", "/api/tasks/{task_id}/forecast", "/api/tasks/c/forecast", own),

@@ -22,8 +22,11 @@ from taskapi import create_app
 from taskapi.database import schema
 from taskapi.database.connections import dialect_of, open_engine
 from taskapi.database.models import TaskStatus
+from taskapi.database.postgresql import FOLLOW, UNFOLLOW
 from taskapi.database.sqlite import CHANGED_SINCE
 from taskapi.state import state_of
+from taskapi.stream.feed import Following
+from taskapi.stream.feed.following import EVERYTHING, keys_of
 
 
 def on(database_name: str) -> pytest.MarkDecorator:
@@ -233,22 +236,31 @@ def test_an_upsert_is_seen_like_any_other_write(engine: sa.Engine) -> None:
 
 
 class Announcements:
-    """The payloads of the notifications that one connection gets."""
+    """The payloads of the notifications that one connection gets, which follows everything or what it is told to."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._connection.exec_driver_sql("LISTEN user_tasks")
         self._driver: Any = self._connection.connection.driver_connection
+        self._held: list[int] = []
+        self.follow(EVERYTHING)
+
+    def follow(self, *keys: int) -> None:
+        """Follow this from now on, and nothing else."""
+        self._driver.execute(UNFOLLOW, {"keys": self._held})
+        self._driver.execute(FOLLOW, {"keys": list(keys)})
+        self._held = list(keys)
 
     def heard(self) -> list[str]:
         """What was committed before this call: a canary of our own comes after it."""
-        run(self._engine, "SELECT pg_notify('user_tasks', 'end')")
+        run(self._engine, "SELECT pg_notify('user_tasks', '0:0')")
         payloads: list[str] = []
         for notify in self._driver.notifies(timeout=10):
-            if notify.payload == "end":
+            if notify.payload == "0:0":
                 return payloads
-            payloads.append(notify.payload)
+            if notify.payload:  # the others are feeds' own
+                payloads.append(notify.payload)
         raise AssertionError("the canary did not come")
 
     def close(self) -> None:
@@ -314,6 +326,94 @@ def test_a_change_that_is_committed_after_its_window_is_announced_then(
         connection.execute(sa.text("SELECT pg_sleep(0.06)"))
 
     assert announcements.heard() == [f"{number}:1"]
+
+
+@on("postgresql")
+def test_only_what_somebody_follows_is_announced(engine: sa.Engine, announcements: Announcements) -> None:
+    mine, others = insert(engine, "mine", 1, status="running"), insert(engine, "others", 2, status="running")
+    announcements.follow()
+    announcements.heard()
+
+    def heard_of_an_end(*followed: int) -> list[str]:
+        announcements.follow(*followed)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE user_tasks SET status = 'running'"))
+            connection.execute(sa.text("UPDATE user_tasks SET status = 'completed'"))
+        return sorted(announcements.heard())
+
+    assert heard_of_an_end() == []
+    assert heard_of_an_end(*keys_of(Following({others: 2}, ()))) == [f"{others}:2"]
+    assert heard_of_an_end(*keys_of(Following({}, [1]))) == [f"{mine}:1"]
+    assert heard_of_an_end(*keys_of(Following({others: 2}, [1]))) == sorted([f"{mine}:1", f"{others}:2"])
+    assert heard_of_an_end(*keys_of(None)) == sorted([f"{mine}:1", f"{others}:2"])
+
+
+@on("postgresql")
+@pytest.mark.parametrize("user", [2**63 - 1, 2**31, -1, -(2**63), 0])
+def test_any_number_can_be_followed(engine: sa.Engine, announcements: Announcements, user: int) -> None:
+    number = 2**33 + 5
+    announcements.follow(*keys_of(Following({}, [user])))
+    insert(engine, "a", user, id=number)
+    of_user = announcements.heard()
+    announcements.follow(*keys_of(Following({number: user}, ())))
+    update(engine, "a", status="completed")
+
+    assert of_user == announcements.heard() == [f"{number}:{user}"]
+
+
+@on("postgresql")
+def test_who_follows_a_task_or_its_previous_owner_hears_of_the_next(
+    engine: sa.Engine, announcements: Announcements
+) -> None:
+    number = insert(engine, "a", 1, status="running")
+    announcements.follow(*keys_of(Following({}, [1])))
+    announcements.heard()
+
+    update(engine, "a", user_id=2)
+
+    assert announcements.heard() == [f"{number}:2", f"{number}:1"]
+
+
+@on("postgresql")
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_what_is_followed_counts_when_a_transaction_ends_not_when_it_began(
+    engine: sa.Engine, announcements: Announcements, isolation: Any
+) -> None:
+    number = insert(engine, "a", status="running")
+    announcements.follow()
+    announcements.heard()
+    with engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+        connection.execute(sa.text("UPDATE user_tasks SET status = 'completed'"))
+
+        announcements.follow(number)
+
+    assert announcements.heard() == [f"{number}:1"]
+
+
+@on("postgresql")
+def test_a_writer_leaves_no_lock_behind_and_waits_for_none(engine: sa.Engine, announcements: Announcements) -> None:
+    insert(engine, "a", status="running")
+    insert(engine, "b", status="running")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for follow in ((), (EVERYTHING,)):
+            announcements.follow(*follow)
+            connection.execute(sa.text("UPDATE user_tasks SET status = 'completed'"))
+            connection.execute(sa.text("UPDATE user_tasks SET status = 'running'"))
+
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        assert connection.scalar(sa.text(held)) == 0
+
+
+@on("postgresql")
+def test_what_another_schema_of_the_database_follows_announces_nothing_here(
+    engine: sa.Engine, fresh_engine: sa.Engine, announcements: Announcements
+) -> None:
+    schema.upgrade(fresh_engine)
+    announcements.follow(EVERYTHING)
+
+    insert(fresh_engine, "a", status="running")
+
+    assert announcements.heard() == []
 
 
 @on("postgresql")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from harness import delete, insert, row, update, wait_until
 from sqlalchemy.engine import make_url
 
-from taskapi.database import kept
+from taskapi.database import pool
 from taskapi.database.failures import ConstraintError, DatabaseError
 from taskapi.database.models import RESPONSE_FIELDS, Snapshot, TaskStatus
 from taskapi.database.store import ACTIVE_AT_MOST, PRUNE_BATCH, Attempt, AttemptKey, Report, Store, Told
@@ -356,7 +356,7 @@ def test_connections_that_died_unnoticed_are_replaced(store: Store, engine: sa.E
 
 
 def test_a_question_that_fails_gives_its_place_back(store: Store) -> None:
-    for _ in range(2 * kept.CONNECTIONS):
+    for _ in range(2 * pool.CONNECTIONS):
         with pytest.raises(DatabaseError):
             store.reader.rows("SELECT nothing FROM nowhere", {})
 
@@ -369,13 +369,13 @@ def test_readers_wait_for_each_other_rather_than_open_more_connections(store: St
         backends.add(store.reader.rows("SELECT pg_backend_pid(), pg_sleep(0.01)", {})[0][0])
 
     backends: set[int] = set()
-    threads = [threading.Thread(target=ask) for _ in range(4 * kept.CONNECTIONS)]
+    threads = [threading.Thread(target=ask) for _ in range(4 * pool.CONNECTIONS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert 1 < len(backends) <= kept.CONNECTIONS
+    assert 1 < len(backends) <= pool.CONNECTIONS
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -425,22 +425,6 @@ def reopen(server: Server, last: str) -> EventStream | None:
 
 
 @pytest.mark.slow
-def test_a_reload_moves_streams_to_the_new_workers(start_server: Start, engine: sa.Engine) -> None:
-    server = start_server()
-    insert(engine, "a", status="running")
-    stream = server.stream("/api/tasks/a/events")
-    first = stream.next()
-
-    server.process.send_signal(signal.SIGHUP)
-    bye = stream.rest()[-1]
-    again = wait_until(lambda: reopen(server, first.id))
-    update(engine, "a", status="completed")
-
-    assert bye.json == {"reason": "shutdown"}
-    assert [event.name for event in follow_to_the_end(server, again)][-2:] == ["message", "done"]
-
-
-@pytest.mark.slow
 def test_max_requests_retires_a_worker_politely(start_server: Start, engine: sa.Engine) -> None:
     server = start_server("--max-requests", "30")
     insert(engine, "a", status="running")

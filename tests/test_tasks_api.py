@@ -692,6 +692,18 @@ def test_without_a_database_every_answer_is_a_503_but_the_process_lives(app_with
     assert client.get(MINE).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["a", "users/me"])
+def test_without_a_database_an_event_source_is_asked_to_come_back(app_without_database: Flask, path: str) -> None:
+    client, url = app_without_database.test_client(), f"/api/tasks/{path}/events"
+
+    asked = client.get(url, headers={**bearer(), "Accept": "text/event-stream"})
+    plain = client.get(url, headers=bearer())
+
+    assert (asked.status_code, asked.mimetype) == (200, "text/event-stream")  # to a browser a 503 is final
+    assert re.fullmatch(r'event: bye\nretry: \d{4,5}\ndata: {"reason": "busy"}\n\n', asked.text)
+    assert_problem(plain, 503)
+
+
 @pytest.mark.parametrize("table", ["user_tasks", "user_tasks_schema"])
 def test_a_database_without_its_tables_is_not_ready(tmp_path: Path, table: str) -> None:
     app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path}/taskapi.db", "JWT_SECRET_KEY": KEY})

@@ -16,9 +16,10 @@ from ..auth import tickets
 from ..auth.access import current_identity, stream_identity, visible_task
 from ..auth.identity import Identity
 from ..auth.tickets import ALL_TASKS
+from ..errors import UnavailableError
 from ..state import behind, current
 from ..stream import sse
-from ..stream.frames import ending, farewell
+from ..stream.frames import come_back, ending, farewell
 from ..stream.sse import Frame
 from ..stream.streams import Stream, Terms
 from .answers import Answer
@@ -75,6 +76,13 @@ def task_ticket(task_id: str) -> Response:
 def my_ticket() -> Response:
     """A ticket for the stream of all of the caller's tasks."""
     return _created(current_identity(), ALL_TASKS, ".my_events")
+
+
+@bp.after_request
+def _let_come_back(response: Response) -> Response:
+    """To an `EventSource` a 503 is final: while the database does not answer, it is asked to come back instead."""
+    is_outage = response.status_code == UnavailableError.status and request.method == "GET"
+    return _whole(come_back()) if is_outage and sse.CONTENT_TYPE in request.headers.get("Accept", "") else response
 
 
 def _cursor() -> int | None:

@@ -14,6 +14,7 @@ from ..database.models import BIGINT_MAX, Snapshot, TaskStatus
 from ..database.store import Filters
 from ..errors import BadParameterError
 from ..state import current
+from .parameters import whole_number
 from .tasks import HEADERS
 
 bp = Blueprint("lists", __name__)
@@ -35,7 +36,10 @@ def my_tasks() -> Response:
     """A page of the caller's tasks, newest first."""
     identity, store = current_identity(), current().store
     filters = _filters(identity)
-    return _page(lambda skip, limit: store.tasks_of(identity.user_id, skip, limit, filters), identity)
+    response = _page(lambda skip, limit: store.tasks_of(identity.user_id, skip, limit, filters), identity)
+    if identity.is_admin:  # who may see the whole of which this is a part (RFC 6573); nobody else is told of it
+        response.headers.add("Link", f'<{url_for("taskapi.lists.all_tasks")}>; rel="collection"')
+    return response
 
 
 @bp.get("")
@@ -57,8 +61,8 @@ def summary() -> Response:
 
 
 def _page(read: Read, identity: Identity) -> Response:
-    skip = _whole_number("skip", 0, minimum=0)
-    limit = min(_whole_number("limit", DEFAULT_LIMIT, minimum=1), MAX_LIMIT)
+    skip = whole_number("skip", 0, minimum=0)
+    limit = min(whole_number("limit", DEFAULT_LIMIT, minimum=1), MAX_LIMIT)
     if skip > BIGINT_MAX:
         raise BadParameterError("skip must be a whole number of at most 64 bits.")
     tasks = read(skip, limit + 1)
@@ -110,17 +114,7 @@ def _number(name: str) -> int | None:
     """An id of 64 bits to look for."""
     if name not in request.args:
         return None
-    number = _whole_number(name, 0, minimum=0)
+    number = whole_number(name, 0, minimum=0)
     if number > BIGINT_MAX:
         raise BadParameterError(f"{name} must be a whole number of at most 64 bits.")
     return number
-
-
-def _whole_number(name: str, default: int, minimum: int) -> int:
-    text = request.args.get(name)
-    if text is None:
-        return default
-    # Not `int()` alone, which takes "+5", "1_0" and other scripts' digits.
-    if not (text.isascii() and text.isdigit() and len(text) < 1000) or int(text) < minimum:
-        raise BadParameterError(f"{name} must be a whole number, {minimum} or more.")
-    return int(text)

@@ -28,7 +28,7 @@ def _tasks() -> list[tuple[str, str, int, float]]:
     """Those that have not ended; none where the database does not answer, of which all else tells."""
     store = current().store
     try:
-        return bounded(store.active_by_kind())
+        return bounded(store.active())
     except DatabaseError as error:
         log.warning("tasks cannot be counted now: %s", store.explain(error))
         return []

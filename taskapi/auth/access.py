@@ -54,9 +54,13 @@ def permitted(task: Snapshot | None, identity: Identity) -> Snapshot:
     return _permitted(task, identity, current().rules.may_see)
 
 
+def can_be(task_id: str) -> bool:
+    """Whether there may be a task with this id: the databases refuse to look for others."""
+    return len(task_id) <= TASK_ID_LENGTH and "\0" not in task_id
+
+
 def _task(task_id: str) -> Snapshot | None:
-    possible = len(task_id) <= TASK_ID_LENGTH and "\0" not in task_id
-    return current().store.task(task_id) if possible else None
+    return current().store.task(task_id) if can_be(task_id) else None
 
 
 def _permitted(task: Snapshot | None, identity: Identity, rule: TaskRule | None) -> Snapshot:

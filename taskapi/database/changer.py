@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .kept import Kept
+from .pool import Pool
 
 
-class Changer(Kept):
+class Changer(Pool):
     """Changes one database."""
 
     def change(self, *changes: tuple[str, Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 CHANNEL = "user_tasks"
 # A notification that names no task, for the feed to see that notifications arrive.
 CANARY = f"SELECT pg_notify('{CHANNEL}', '')"
+# The locks that tell the table's trigger what this session follows; a writer that looks for one has it for a moment.
+FOLLOW = """
+    SELECT pg_advisory_lock_shared(hashtext(nspname), key)
+    FROM unnest(CAST(%(keys)s AS integer[])) AS key, pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = 'user_tasks'::regclass"""
+UNFOLLOW = FOLLOW.replace("pg_advisory_lock_shared", "pg_advisory_unlock_shared")
 
 # A table, a column.
 UNDEFINED = ("42P01", "42703")
@@ -42,6 +48,20 @@ OPTIONS = {
 }
 # What libpq says before the reason.
 CONNECTING = re.compile(r"^connection (failed|is bad): (connection to server .*? failed: )?(FATAL: +)?")
+
+# Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index is
+# made for find it.
+EVERYBODYS = f"""
+        SELECT {SNAPSHOT} FROM (
+            SELECT * FROM user_tasks
+            WHERE status = ANY(:statuses)
+                AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
+            ORDER BY created_at DESC, id DESC LIMIT :depth
+        ) AS task
+        WHERE CAST(:text AS text) IS NULL
+            OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
 
 REPORT = """
         UPDATE user_tasks SET
@@ -74,8 +94,6 @@ REPORT = """
         RETURNING status IN ('starting', 'running') AND cancel_requested_at IS NOT NULL"""
 
 STATEMENTS = Statements(
-    # Before planning, PostgreSQL puts in what is asked for: what is not wanted falls away, and statuses that an index
-    # is made for find it.
     tasks_of=f"""
         SELECT {SNAPSHOT} FROM user_tasks
         WHERE user_id = :user_id AND status = ANY(:statuses)
@@ -84,55 +102,48 @@ STATEMENTS = Statements(
             AND (CAST(:text AS text) IS NULL
                 OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE status = ANY(:statuses)
-            AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-            AND (CAST(:path AS bigint) IS NULL OR learning_path_id = :path)
-            AND (CAST(:text AS text) IS NULL
-                OR strpos(lower({SHOWN} COLLATE "C"), replace(lower(CAST(:text AS text) COLLATE "C"), '_', ' ')) > 0)
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks_lately=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE id IN (
-            SELECT id FROM (
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('pending', 'queued', 'starting', 'running') AND status = ANY(:statuses)
-                    AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
-                    AND kind = ANY(:kinds) AND ended_at >= :since
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses)
-                    AND kind IS NULL AND ended_at >= :since AND CAST(:kind AS text) IS NULL
-            ) AS lately
-            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
-        )
-        ORDER BY created_at DESC, id DESC""",
-    newest="""
-        SELECT count(*), min(created_at) - interval '1 hour' FROM (
-            SELECT created_at FROM user_tasks WHERE status = ANY(:statuses) ORDER BY id DESC LIMIT :most
-        ) AS newest""",
-    newest_of_kind="""
-        SELECT count(*), min(created_at) - interval '1 hour' FROM (
-            SELECT created_at FROM user_tasks
-            WHERE status IN ('completed', 'failed', 'timeout') AND status = ANY(:statuses) AND kind = :kind
-            ORDER BY ended_at DESC LIMIT :most
-        ) AS newest""",
-    active_counts="""
-        SELECT status, count(*), min(created_at),
+    tasks=EVERYBODYS,
+    tasks_active=EVERYBODYS,
+    tasks_failed=EVERYBODYS,
+    active="""
+        SELECT kind, status, count(*), min(created_at),
+            extract(epoch FROM clock_timestamp() - min(created_at))::double precision,
             count(*) FILTER (WHERE status IN ('starting', 'running') AND lease_expires_at < clock_timestamp())
-        FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY status""",
-    active_by_kind="""
-        SELECT kind, status, count(*), extract(epoch FROM clock_timestamp() - min(created_at))::double precision
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY kind, status
         ORDER BY count(*) DESC""",
+    tasks_named=f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = ANY(:task_ids)""",
+    # Without a kind, an index has the order only where the order names it.
+    last_of_kinds="""
+        SELECT kinds.kind, task.* FROM unnest(CAST(:kinds AS text[])) AS kinds (kind) CROSS JOIN LATERAL (
+            SELECT status, result_message IS NOT DISTINCT FROM 'Cancelled.',
+                extract(epoch FROM started_at - created_at)::double precision,
+                extract(epoch FROM ended_at - started_at)::double precision
+            FROM user_tasks
+            WHERE kind = kinds.kind AND status IN ('completed', 'failed', 'timeout')
+            ORDER BY ended_at DESC LIMIT :most
+        ) AS task
+        UNION ALL (
+            SELECT NULL, status, result_message IS NOT DISTINCT FROM 'Cancelled.',
+                extract(epoch FROM started_at - created_at)::double precision,
+                extract(epoch FROM ended_at - started_at)::double precision
+            FROM user_tasks
+            WHERE kind IS NULL AND status IN ('completed', 'failed', 'timeout')
+            ORDER BY kind DESC, ended_at DESC LIMIT :most
+        )""",
+    failure_count="""
+        SELECT count(*) FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS DISTINCT FROM 'Cancelled.'
+            AND ended_at >= statement_timestamp() - make_interval(hours => CAST(:hours AS integer))""",
+    failures="""
+        SELECT task_id, kind, left(result_message, :length),
+            CASE WHEN result_message IS NULL THEN right(error_details, :length) END, ended_at
+        FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS DISTINCT FROM 'Cancelled.'
+            AND ended_at >= statement_timestamp() - make_interval(hours => CAST(:hours AS integer))
+        ORDER BY ended_at DESC LIMIT :most""",
     is_uncounted="""
         SELECT 1 FROM user_tasks_schema
         WHERE counted_until < statement_timestamp() - interval '10 seconds' AND EXISTS (
@@ -220,9 +231,9 @@ STATEMENTS = Statements(
         SHOW server_encoding""",
     insert="""
         INSERT INTO user_tasks
-            (task_id, user_id, kind, learning_path_id, status, stage, total_items, start_by, end_by)
+            (task_id, user_id, kind, learning_path_id, status, stage, total_items, traceparent, start_by, end_by)
         VALUES (
-            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items,
+            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items, :traceparent,
             statement_timestamp() + make_interval(secs => coalesce(
                 CAST(:start_within AS double precision), CAST(:finish_within AS double precision))),
             statement_timestamp() + make_interval(secs => CAST(:finish_within AS double precision)))""",
@@ -318,7 +329,7 @@ STATEMENTS = Statements(
             AND cancel_requested_at IS NULL
             AND (end_by IS NULL OR end_by > statement_timestamp())
             AND (start_by IS NULL OR start_by > statement_timestamp() OR status IN ('starting', 'running'))
-        RETURNING id, task_id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items, false, NULL, kind, traceparent""",
     report=REPORT,
     report_of_status=REPORT,
     positions="""

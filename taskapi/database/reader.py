@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .failures import DatabaseError
-from .kept import Kept
+from .pool import Pool
 
 
-class Reader(Kept):
+class Reader(Pool):
     """Asks one database."""
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:

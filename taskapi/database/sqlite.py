@@ -45,6 +45,29 @@ CHANGED_SINCE = """
     SELECT id, user_id, revision FROM user_tasks_deleted WHERE revision > :revision
     ORDER BY revision"""
 
+# Since when the newest `depth` were created that other filters let through: everything, where no text is looked for.
+EVERYBODYS = f"""
+        SELECT {SNAPSHOT} FROM user_tasks
+        WHERE status IN (SELECT value FROM json_each(:statuses))
+            AND (:kind IS NULL OR kind = :kind)
+            AND (:path IS NULL OR learning_path_id = :path)
+            AND created_at >= coalesce(CASE WHEN :text IS NOT NULL THEN (
+                SELECT created_at FROM user_tasks
+                WHERE status IN (SELECT value FROM json_each(:statuses))
+                    AND (:kind IS NULL OR kind = :kind)
+                    AND (:path IS NULL OR learning_path_id = :path)
+                ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET :depth
+            ) END, '')
+            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
+        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip"""
+
+
+def _by(index: str, statuses: str) -> str:
+    """The same of tasks for which there is an index: only statuses that stand in a statement let SQLite use it."""
+    return EVERYBODYS.replace("FROM user_tasks", f"FROM user_tasks INDEXED BY {index}").replace(
+        "WHERE status", f"WHERE status IN {statuses} AND status"
+    )
+
 
 def _report(status: str) -> str:
     # Not IS NOT NULL, which SQLite (3.40) takes for true in a RETURNING.
@@ -83,62 +106,40 @@ STATEMENTS = Statements(
             AND (:path IS NULL OR learning_path_id = :path)
             AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
         ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE status IN (SELECT value FROM json_each(:statuses))
-            AND (:kind IS NULL OR kind = :kind)
-            AND (:path IS NULL OR learning_path_id = :path)
-            AND (:text IS NULL OR instr(lower({SHOWN}), replace(lower(:text), '_', ' ')) > 0)
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip""",
-    tasks_lately=f"""
-        SELECT {SNAPSHOT} FROM user_tasks
-        WHERE id IN (
-            SELECT id FROM (
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('pending', 'queued', 'starting', 'running')
-                    AND status IN (SELECT value FROM json_each(:statuses))
-                    AND (:kind IS NULL OR kind = :kind)
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout')
-                    AND status IN (SELECT value FROM json_each(:statuses))
-                    AND kind IN (SELECT value FROM json_each(:kinds)) AND ended_at >= :since
-                UNION ALL
-                SELECT id, created_at FROM user_tasks
-                WHERE status IN ('completed', 'failed', 'timeout')
-                    AND status IN (SELECT value FROM json_each(:statuses))
-                    AND kind IS NULL AND ended_at >= :since AND :kind IS NULL
-            ) AS lately
-            ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
-        )
-        ORDER BY created_at DESC, id DESC""",
-    newest="""
-        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
-            SELECT created_at FROM user_tasks
-            WHERE status IN (SELECT value FROM json_each(:statuses))
-            ORDER BY id DESC LIMIT :most
-        ) AS newest""",
-    newest_of_kind="""
-        SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_at), '-1 hour') FROM (
-            SELECT created_at FROM user_tasks
-            WHERE status IN ('completed', 'failed', 'timeout')
-                AND status IN (SELECT value FROM json_each(:statuses))
-                AND kind = :kind
-            ORDER BY ended_at DESC LIMIT :most
-        ) AS newest""",
-    active_counts="""
-        SELECT status, count(*), min(created_at),
+    tasks=EVERYBODYS,
+    tasks_active=_by("ix_user_tasks_active", "('pending', 'queued', 'starting', 'running')"),
+    tasks_failed=_by("ix_user_tasks_unsuccessful", "('failed', 'timeout')"),
+    active="""
+        SELECT kind, status, count(*), min(created_at),
+            86400 * (julianday('now') - julianday(min(created_at))),
             count(*) FILTER (
                 WHERE status IN ('starting', 'running') AND julianday(lease_expires_at) < julianday('now'))
         FROM user_tasks
         WHERE status IN ('pending', 'queued', 'starting', 'running')
-        GROUP BY status""",
-    active_by_kind="""
-        SELECT kind, status, count(*), 86400 * (julianday('now') - julianday(min(created_at)))
-        FROM user_tasks
-        WHERE status IN ('pending', 'queued', 'starting', 'running')
         GROUP BY kind, status
         ORDER BY count(*) DESC""",
+    tasks_named=f"""
+        SELECT {SNAPSHOT} FROM user_tasks WHERE task_id IN (SELECT value FROM json_each(:task_ids))""",
+    last_of_kinds="""
+        SELECT kind, status, result_message IS 'Cancelled.',
+            86400 * (julianday(started_at) - julianday(created_at)),
+            86400 * (julianday(ended_at) - julianday(started_at))
+        FROM json_each(:kinds) AS kinds CROSS JOIN user_tasks
+        WHERE user_tasks.id IN (
+            SELECT id FROM user_tasks
+            WHERE kind IS kinds.value AND status IN ('completed', 'failed', 'timeout')
+            ORDER BY ended_at DESC LIMIT :most)""",
+    failure_count="""
+        SELECT count(*) FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS NOT 'Cancelled.'
+            AND ended_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:hours || ' hours')""",
+    failures="""
+        SELECT task_id, kind, substr(result_message, 1, :length),
+            CASE WHEN result_message IS NULL THEN substr(error_details, -:length) END, ended_at
+        FROM user_tasks
+        WHERE status IN ('failed', 'timeout') AND result_message IS NOT 'Cancelled.'
+            AND ended_at >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now', -:hours || ' hours')
+        ORDER BY ended_at DESC LIMIT :most""",
     is_uncounted="""
         SELECT 1 FROM user_tasks_schema
         WHERE counted_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-10 seconds') AND EXISTS (
@@ -229,9 +230,9 @@ STATEMENTS = Statements(
         SELECT 'UTF8'""",
     insert="""
         INSERT INTO user_tasks
-            (task_id, user_id, kind, learning_path_id, status, stage, total_items, start_by, end_by)
+            (task_id, user_id, kind, learning_path_id, status, stage, total_items, traceparent, start_by, end_by)
         VALUES (
-            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items,
+            :task_id, :user_id, :kind, :learning_path_id, :status, :stage, :total_items, :traceparent,
             strftime('%Y-%m-%dT%H:%M:%fZ', 'now', coalesce(:start_within, :finish_within) || ' seconds'),
             strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :finish_within || ' seconds'))""",
     # What is no longer to run: why, and within how many seconds it was to.
@@ -309,7 +310,7 @@ STATEMENTS = Statements(
             AND cancel_requested_at IS NULL
             AND (end_by IS NULL OR julianday(end_by) > julianday('now'))
             AND (start_by IS NULL OR julianday(start_by) > julianday('now') OR status IN ('starting', 'running'))
-        RETURNING id, task_id, attempt, status, total_items""",
+        RETURNING id, task_id, attempt, status, total_items, false, NULL, kind, traceparent""",
     report=_report(""),
     report_of_status=_report("status = :status,"),
     positions="""

@@ -34,22 +34,22 @@ class Statements:
     task: str = f"""
         SELECT {SNAPSHOT} FROM user_tasks WHERE task_id = :task_id"""
 
+    tasks_named: str
+
     # Lists: a filter that is not wanted is NULL, or all seven statuses. A text's ASCII letters may be large or small;
     # those of other scripts are folded by no two databases alike, and are looked for as they are.
 
     tasks_of: str
 
+    # Everybody's: within the newest `depth` that the other filters let through, a text is looked for; without a text
+    # these are the page and what comes before it. Those that have not ended, and those that failed, are found by
+    # indexes of their own: they may be a few among millions.
+
     tasks: str
 
-    # No index has everybody's tasks in this order, but whatever has ended was created before: no task of a page is
-    # older than the oldest of the newest as many by id, or by their end. So of those that have ended, only those are
-    # looked at that ended later than that (an hour is for clocks that differ), kind by kind, as they are indexed.
+    tasks_active: str
 
-    tasks_lately: str
-
-    newest: str
-
-    newest_of_kind: str
+    tasks_failed: str
 
     kinds_ended: str = """
         WITH RECURSIVE found (kind, number) AS (
@@ -68,11 +68,18 @@ class Statements:
         WHERE status IN ('completed', 'failed', 'timeout')
         GROUP BY status"""
 
-    # Of those that have not ended, by status: how many, the oldest's moment, and how many whose lease has run out.
-    active_counts: str
+    # Of those that have not ended, by kind and status: how many, the oldest's moment and age in seconds, and how many
+    # whose lease has run out; what there is most of first.
+    active: str
 
-    # Those that have not ended, by kind and status, and for how many seconds the oldest has been there.
-    active_by_kind: str
+    # What an administrator sees first: how the last of each kind went, and what failed. What was cancelled has not
+    # failed. `kinds` are those of `kinds_ended`, and NULL.
+
+    last_of_kinds: str
+
+    failure_count: str
+
+    failures: str
 
     # What ended is counted by one process for all: whoever moves the mark counts what lies between. Some seconds late,
     # since a change is seen only at its commit; and what happened while nobody counted, of an hour at most.

@@ -23,9 +23,10 @@ MISSED_AT_MOST = 1000
 KEYS_AT_MOST = 5000
 PRUNE_BATCH = 500
 CLOSE_BATCH = 500
-# With more kinds than that, a list of everybody's tasks reads every row.
+# Of more kinds than that, those that come last by name are not told.
 KINDS_AT_MOST = 200
-FIRST_MOMENT, LAST_MOMENT = "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"
+# Among so many of everybody's tasks, the newest that other filters let through, a text is looked for.
+SEARCHED_AT_MOST = 10_000
 
 
 class Key(NamedTuple):
@@ -71,6 +72,26 @@ class Summary(NamedTuple):
     stalled: int
 
 
+class Outcome(NamedTuple):
+    """A task of a kind that has ended, and for how many seconds it waited and ran, as far as that is known."""
+
+    kind: str | None
+    status: TaskStatus
+    is_cancelled: bool
+    waited: float | None
+    ran: float | None
+
+
+class Failure(NamedTuple):
+    """A task that has failed; `details` is the end of its traceback, where nobody gave it a message."""
+
+    task_id: str
+    kind: str | None
+    message: str | None
+    details: str | None
+    ended_at: Any  # a moment as the driver gives it, in UTC
+
+
 class Standing(NamedTuple):
     """How far a task is: `share` from 0 to 1; `started_at` and `now` by the database's clock, seconds since 1970."""
 
@@ -83,7 +104,10 @@ class Standing(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A task's newest start, as it is found; its number is 0 if nobody has started the task."""
+    """A task's newest start, as it is found; its number is 0 if nobody has started the task.
+
+    Who has just started it also gets its kind, and the trace that it belongs to.
+    """
 
     id: int
     task_id: str
@@ -92,6 +116,8 @@ class Attempt(NamedTuple):
     total_items: int | None
     is_to_be_cancelled: bool = False
     result_message: str | None = None
+    kind: str | None = None
+    traceparent: str | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -109,12 +135,14 @@ class Position(NamedTuple):
 
 
 class Active(NamedTuple):
-    """How many tasks of a kind have a status that is not final, and since how many seconds the oldest is there."""
+    """How many tasks of a kind have a status that is not final, and since when; how many of them are stalled."""
 
     kind: str | None
     status: str
     number: int
-    oldest: float
+    oldest_at: Any  # a moment as the driver gives it, in UTC
+    age: float  # the oldest's, in seconds
+    stalled: int
 
 
 class Ended(NamedTuple):
@@ -195,31 +223,55 @@ class Store:
         """The task with this `task_id`."""
         return self._first(self._sql.task, task_id=task_id)
 
+    def tasks_named(self, task_ids: Iterable[str]) -> list[Snapshot]:
+        """The tasks with these ids, in no order; one that is not there is missing."""
+        return self._snapshots(self._sql.tasks_named, task_ids=self._list(task_ids))
+
     def tasks_of(self, user_id: int, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of the user's tasks, newest first."""
         return self._page(self._sql.tasks_of, filters, user_id=user_id, skip=skip, limit=limit)
 
     def tasks(self, skip: int, limit: int, filters: Filters = EVERY_TASK) -> list[Snapshot]:
         """A page of everybody's tasks, newest first."""
-        lately = self._lately(filters, min(skip + limit, BIGINT_MAX))
-        if lately is None:
-            return self._page(self._sql.tasks, filters, skip=skip, limit=limit)
-        return self._page(self._sql.tasks_lately, filters, skip=skip, limit=limit, **lately)
+        statuses, depth = frozenset(filters.statuses), min(skip + limit, BIGINT_MAX)
+        statement = self._sql.tasks
+        if FINAL.isdisjoint(statuses):
+            statement = self._sql.tasks_active
+        elif TaskStatus.COMPLETED not in statuses and statuses <= FINAL:
+            statement = self._sql.tasks_failed
+        depth = depth if filters.text is None else SEARCHED_AT_MOST
+        return self._page(statement, filters, skip=skip, limit=limit, depth=depth)
 
     def ended_counts(self) -> dict[str, int]:
         """How many tasks have ended in each way there is; every row is looked at."""
         return dict(self._rows(self._sql.ended_counts))
 
+    def active(self) -> list[Active]:
+        """The tasks that have not ended, by kind and status; what there is most of first."""
+        return [Active(*row) for row in self._rows(self._sql.active)]
+
     def summary(self, ended: dict[str, int]) -> Summary:
         """All of the table in short, given what `ended_counts` said."""
-        rows = self._rows(self._sql.active_counts)
-        counts = dict.fromkeys(map(str, TaskStatus), 0) | ended | {status: count for status, count, _, _ in rows}
-        waiting = [oldest for status, _, oldest, _ in rows if status in WAITING]
-        return Summary(counts, min(waiting, default=None), sum(stalled for _, _, _, stalled in rows))
+        counts, found = dict.fromkeys(map(str, TaskStatus), 0) | ended, self.active()
+        for tasks in found:
+            counts[tasks.status] += tasks.number
+        waiting = [tasks.oldest_at for tasks in found if tasks.status in WAITING]
+        return Summary(counts, min(waiting, default=None), sum(tasks.stalled for tasks in found))
 
-    def active_by_kind(self) -> list[Active]:
-        """The tasks that have not ended, by kind and status; what there is most of first."""
-        return [Active(*row) for row in self._rows(self._sql.active_by_kind)]
+    def last_of_kinds(self, most: int) -> list[Outcome]:
+        """Of each kind, of `KINDS_AT_MOST` at most, the last so many tasks that have ended, kind by kind."""
+        kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
+        return [
+            Outcome(*row) for row in self._rows(self._sql.last_of_kinds, kinds=self._list([*kinds, None]), most=most)
+        ]
+
+    def failure_count(self, hours: int) -> int:
+        """How many tasks have failed within the last hours. What was cancelled has not."""
+        return int(self._rows(self._sql.failure_count, hours=hours)[0][0])
+
+    def failures(self, hours: int, most: int, length: int) -> list[Failure]:
+        """The last so many of them, newest first, and so many characters of what was said of each."""
+        return [Failure(*row) for row in self._rows(self._sql.failures, hours=hours, most=most, length=length)]
 
     def newly_ended(self) -> list[Ended]:
         """The tasks that ended since any process asked for them: each of them is told once, ten seconds late or so."""
@@ -350,7 +402,15 @@ class Store:
 
     def cancel(self, task: Snapshot) -> bool:
         """End a task that waits, or ask for the end of one that was started; whether that was news."""
-        return bool(self._change(self._sql.cancel, id=task.id, task_id=task.task_id, user_id=task.user_id))
+        return bool(self.cancel_all([task]))
+
+    def cancel_all(self, tasks: Iterable[Snapshot]) -> list[Snapshot]:
+        """The same for several, in one transaction; those of which it was news."""
+        in_order = sorted(tasks, key=lambda task: task.id)  # in which everybody locks rows
+        changes = [
+            (self._sql.cancel, {"id": task.id, "task_id": task.task_id, "user_id": task.user_id}) for task in in_order
+        ]
+        return [task for task, news in zip(in_order, self.changer.change(*changes), strict=True) if news]
 
     # What keeps the table true and small.
 
@@ -404,23 +464,6 @@ class Store:
         return self._snapshots(
             statement, statuses=self._list(statuses), kind=kind, path=path, text=text, hides=hides, **parameters
         )
-
-    def _lately(self, filters: Filters, most: int) -> dict[str, Any] | None:
-        """What narrows down the newest so many of everybody's tasks; None where an index finds them, or nothing."""
-        if filters.learning_path_id is not None or filters.text is not None:
-            return None
-        if FINAL.isdisjoint(filters.statuses):
-            return {"kinds": self._list([]), "since": LAST_MOMENT}
-        statuses, kinds = self._list(filters.statuses), [filters.kind]
-        if filters.kind is None:
-            kinds = [kind for (kind,) in self._rows(self._sql.kinds_ended, most=KINDS_AT_MOST)]
-            found = self._rows(self._sql.newest, statuses=statuses, most=most)
-        else:
-            found = self._rows(self._sql.newest_of_kind, statuses=statuses, kind=filters.kind, most=most)
-        if len(kinds) == KINDS_AT_MOST:
-            return None
-        count, since = found[0]
-        return {"kinds": self._list(kinds), "since": since if count == most else FIRST_MOMENT}
 
     def _first(self, statement: str, **parameters: Any) -> Snapshot | None:
         rows = self.reader.rows(statement, parameters)

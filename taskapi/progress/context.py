@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .. import tracing
 
 if TYPE_CHECKING:
     from .task import Task
 
-_entered: ContextVar[tuple[Task, ...]] = ContextVar("taskapi_tasks", default=())
+# Each with what ends its span's part in this context.
+_entered: ContextVar[tuple[tuple[Task, Any], ...]] = ContextVar("taskapi_tasks", default=())
 
 
 def current_task() -> Task:
@@ -20,14 +23,17 @@ def current_task() -> Task:
     entered = _entered.get()
     if not entered:
         raise LookupError("there is no task in this context: current_task() wants to be called within a task's block")
-    return entered[-1]
+    return entered[-1][0]
 
 
 def enter(task: Task) -> None:
     """Note that a task's block begins here."""
-    _entered.set((*_entered.get(), task))
+    _entered.set((*_entered.get(), (task, tracing.enter(task.span))))
 
 
 def leave(task: Task) -> None:
     """Note that a task's block ends."""
-    _entered.set(tuple(other for other in _entered.get() if other is not task))
+    for other, entered in _entered.get():
+        if other is task:
+            tracing.leave(entered)
+    _entered.set(tuple(pair for pair in _entered.get() if pair[0] is not task))

@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from ..database.models import TaskStatus
+from ..tracing import traceparent
 from . import values
 
 # In seconds: as exact as both databases' clocks.
@@ -41,6 +42,7 @@ def new_row(
         "total_items": _unless_none(values.count, "total_items", total_items),
         "start_within": _start_within(start_within, finish_within),
         "finish_within": finish_within,
+        "traceparent": traceparent(),
     }
 
 

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import contextmanager, suppress
 from itertools import chain
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .. import tracing
 from ..database.models import BIGINT_MAX, CANCELLED, TaskStatus
 from . import context, values
 from .aio import Following, in_event_loop, in_thread, is_cancellation
@@ -19,6 +20,9 @@ from .ledger import Ledger
 from .loops import AsyncLoop, Loop, loop_over
 from .parts import Part
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +45,11 @@ class Task:
     is written; the task goes on.
     """
 
-    def __init__(self, writer: Writer, ledger: Ledger, part: Part | None = None) -> None:
+    def __init__(self, writer: Writer, ledger: Ledger, part: Part | None = None, span: Span | None = None) -> None:
         self._writer = writer
         self._ledger = ledger
         self._part = part
+        self.span = span  # OpenTelemetry's, of the run that this is
 
     def __repr__(self) -> str:
         return f"<Task {self.task_id}>"
@@ -274,7 +279,9 @@ class Run:
         self._pid = os.getpid()
         self._ledger = self._claim()
         self._writer.start(self._ledger)
-        self._task = Task(self._writer, self._ledger)
+        attempt = self._ledger.attempt
+        self._span = tracing.begin(attempt.task_id, attempt.kind, attempt.traceparent)
+        self._task = Task(self._writer, self._ledger, span=self._span)
         context.enter(self._task)
         return self._task
 
@@ -285,7 +292,9 @@ class Run:
         if os.getpid() != self._pid:
             # A forked child leaves its parent's block: what it counted is its own, the end is not.
             self._writer.flush(self._ledger)
-        elif error is None:
+            return False
+        tracing.end(self._span, error)
+        if error is None:
             self._complete()
         elif self._is_cancellation(error):
             self._cancel()

@@ -19,7 +19,7 @@ Object.assign(ENGLISH, {
 const REFUSALS = { 403: "cancelForbidden", 409: "cancelTooLate" };
 
 /** What a cookie's host wants to see, as Flask-JWT-Extended and Flask-WTF read it. @returns {Record<string, string>} */
-function againstForgery(src = "") {
+export function againstForgery(src = "") {
   const [, cookie] = /(?:^|; )csrf_access_token=([^;]*)/.exec(document.cookie) ?? [];
   const token = cookie ?? document.querySelector("meta[name=csrf-token]")?.getAttribute("content");
   const isOwn = new URL(src, document.baseURI).origin === location.origin;

@@ -9,7 +9,7 @@ import { say, speak } from "./page/texts.js";
 /** @typedef {{open(wishes: URLSearchParams, refused: (problem: {status: number, message: string}) => void): void, close(): void}} View */
 
 /** By the name that the fragment has for it; the tasks are shown where it has none. @type {Record<string, () => Promise<View>>} */
-const VIEWS = { task: () => import("./page/task.js") };
+const VIEWS = { task: () => import("./page/task.js"), everyone: () => import("./page/admin/view.js") };
 
 /** @type {View | undefined} */
 let view;
@@ -29,6 +29,9 @@ async function show() {
   find("#sign-in").hidden = true;
   find("#sign-out").hidden = !session.token();
   put(find("#user"), session.user());
+  for (const link of document.querySelectorAll("#views a")) {
+    link.ariaCurrent = link.getAttribute("href") === `#${name ?? ""}` ? "page" : null;
+  }
   view.open(wishes, refuse);
 }
 
@@ -43,7 +46,7 @@ function leave(reason = "") {
   view?.close();
   view = undefined;
   session.signOut();
-  find("#sign-out").hidden = true;
+  find("#sign-out").hidden = find("#views").hidden = true;
   find("#sign-in").hidden = false;
   put(find("#refusal"), reason);
   find("#token").focus();
@@ -75,6 +78,7 @@ find("#lookup").addEventListener("submit", (event) => {
 document.addEventListener("arranged", async (/** @type {any} */ { detail: tasks }) => {
   (await import("./page/tab.js")).tell(tasks);
 });
+document.addEventListener("administrator", () => (find("#views").hidden = false));
 addEventListener("hashchange", enter);
 
 await speak().catch(() => {}); // the network was away: in English

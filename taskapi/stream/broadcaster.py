@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import sys
@@ -15,12 +16,14 @@ from ..database.failures import DatabaseError
 from ..database.models import Snapshot
 from ..database.store import ACTIVE_AT_MOST, Store
 from ..forecasts import Forecasts
-from .feed import Feed, open_feed
+from .feed import Feed, Following, open_feed
 from .forecaster import Forecaster
+from .handover import Handover
 from .hub import Hub
 from .queues import QueueStream, Waiter, capacity
 from .sockets import Poller, SocketStream, can_take_over
 from .streams import Places, Stream, Terms
+from .successors import Colleagues
 from .topics import LATE_COMMIT, MICROSECONDS
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,8 @@ class Broadcaster:
         self._lock = threading.Lock()
         self._started = False
         self._poller: Poller | None = None
+        self._handover: Handover | None = None
+        self._closing = threading.Lock()
         self._bodies: set[Stream] = set()  # that a server's thread or greenlet has yet to write to the end
         self._changed: dict[int, int] = {}  # of tasks to be read again, id and user
         self._missing: set[int] = set()
@@ -78,6 +83,23 @@ class Broadcaster:
         threading.Thread(target=self._feed.run, name="taskapi-feed", daemon=True).start()
         threading.Thread(target=self._run, name="taskapi-broadcaster", daemon=True).start()
         threading.Thread(target=self._forecaster.run, name="taskapi-forecaster", daemon=True).start()
+
+    def relieve(self, colleagues: Colleagues) -> None:
+        """Take the streams of colleagues that stop, from when the database answers; and in the end hand ours over."""
+        self._poller = self._poller or Poller()
+        self._handover = Handover(self._hub, self._poller, self, colleagues)
+        threading.Thread(target=self._take_over, name="taskapi-handover", daemon=True).start()
+
+    def _take_over(self) -> None:
+        while not self._can_read():
+            time.sleep(RETRY_SECONDS)
+        if self._handover is not None:
+            self._handover.take()
+
+    def _can_read(self) -> bool:
+        with contextlib.suppress(DatabaseError):
+            return self._store.clock() > 0
+        return False
 
     @property
     def is_connected(self) -> bool:
@@ -156,11 +178,15 @@ class Broadcaster:
         return True
 
     def close(self) -> None:
-        """Say bye to all, since the process is about to stop; again does no harm.
+        """Hand streams over, and say bye to all others, since the process is about to stop; again does no harm.
 
         It is written when this returns, or the client does not take it.
         """
-        self._hub.close("shutdown")
+        with self._closing:
+            if self._handover is not None and self._hub.closing is None:
+                self._hub.answer_held()
+                self._handover.give()
+            self._hub.close("shutdown")
         deadline = time.monotonic() + BYE_SECONDS
         while self._bodies and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
@@ -176,6 +202,18 @@ class Broadcaster:
         """These tasks, given as `(id, user_id)`, have changed: read again those that are followed."""
         if followed := self._hub.followed(keys):
             self._read_soon(followed)
+
+    def following(self, most: int) -> Following | None:
+        """What is followed here, or None if that is more than so many tasks and users."""
+        topics = self._hub.topics(most)
+        return None if topics is None else Following(*topics)
+
+    def take_up(self, tasks: dict[int, int]) -> None:
+        """Read again what streams of another process follow here now, given as `{id: user_id}`."""
+        self._read_soon(tasks)
+        for task in tasks:
+            self._forecaster.follow(task)
+        self._say_bye_to_the_late()
 
     def gap(self) -> None:
         """Anything may have changed: compare all that is followed."""

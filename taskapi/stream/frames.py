@@ -12,6 +12,8 @@ from .sse import Frame
 # Milliseconds until a browser comes back after a planned close, spread so that not all come at once.
 RETRY_RANGE = (500, 3000)
 BUSY_RETRY = 30_000
+# The same where the database does not answer: it may be back soon, and everybody with it.
+OUTAGE_RETRY_RANGE = (3000, 10_000)
 
 
 def ending(snapshot: Snapshot, *, is_admin: bool = False) -> Frame:
@@ -28,6 +30,11 @@ def for_admins(frame: Frame, task: Snapshot) -> Frame:
 def told(forecast: Forecast) -> Frame:
     """What is expected of a task."""
     return Frame.of(sse.forecast(forecast.json))
+
+
+def come_back() -> Frame:
+    """The `bye` to who cannot be served while the database does not answer."""
+    return Frame.of(sse.bye("busy", random.randint(*OUTAGE_RETRY_RANGE)))  # noqa: S311 - jitter
 
 
 def farewell(reason: str) -> Frame:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from .. import metrics
 from ..database.models import Snapshot
@@ -34,6 +36,8 @@ STALL_SECONDS = 30.0
 STREAMS_PER_TURN = 256
 FRAMES_PER_TURN = 100
 
+# What a topic's streams were given, for another process: whether it is a user's, and what it is restored from.
+State = tuple[bool, list[Any]]
 # What is to be given to a topic's streams.
 Delivery = tuple[Topic, Snapshot, Frame]
 
@@ -76,30 +80,38 @@ class Hub:
 
         `most`: how many streams there may be where this one is served. The place is given back by `leave`.
         """
-        places = self._waits if stream.is_held else self._streams
-        with self._lock:
-            reason = self.closing or (None if places.take(stream.user_id, most) else "busy")
-            if reason is None:
-                stream.places = places
+        reason = self._take_place(stream, most)
         if reason is None:
             _count(stream)
         elif not stream.is_held:
             metrics.streams_refused.labels(reason).inc()
         return reason
 
+    def _take_place(self, stream: Stream, most: int) -> str | None:
+        places = self._waits if stream.is_held else self._streams
+        with self._lock:
+            reason = self.closing or (None if places.take(stream.user_id, most) else "busy")
+            if reason is None:
+                stream.places = places
+        return reason
+
     def leave(self, stream: Stream, reason: str = "client") -> None:
         """Forget a stream, and give back its place; it may have left already."""
-        with self._lock:
-            self._part(stream)
-            places, stream.places = stream.places, None
-            if places is None:
-                return
-            places.give_back(stream.user_id)
+        if not self._give_place_back(stream):
+            return
         if stream.is_held:
             metrics.polls_held.dec()
             return
         metrics.streams_open.dec()
         metrics.streams_ended.labels(reason).inc()
+
+    def _give_place_back(self, stream: Stream) -> bool:
+        with self._lock:
+            self._part(stream)
+            places, stream.places = stream.places, None
+            if places is not None:
+                places.give_back(stream.user_id)
+        return places is not None
 
     def _part(self, stream: Stream) -> None:
         topic = stream.topic
@@ -184,6 +196,83 @@ class Hub:
         stream.last_frame = self.clock()
         self._set_timer(stream)
 
+    # From one process to another.
+
+    def part(self, streams: Iterable[Stream]) -> list[State | None]:
+        """Take streams out of what they follow; they keep their places. The state of each one's topic, as it is left.
+
+        None of one that has ended, but for what its client has yet to take.
+        """
+        with self._lock:
+            topics = [stream.topic for stream in streams]
+            states = {topic: self._state(topic) for topic in topics if topic is not None}
+            for stream in streams:
+                self._part(stream)
+        return [None if topic is None else states[topic] for topic in topics]
+
+    def _state(self, topic: Topic) -> State:
+        return isinstance(topic, UserTopic), topic.state
+
+    def admit_handed(self, stream: Stream) -> bool:
+        """Take a place for a stream of another process, if there is one; it was counted as opened there."""
+        is_admitted = self._take_place(stream, sys.maxsize) is None
+        if is_admitted:
+            metrics.streams_open.inc()
+        return is_admitted
+
+    def leave_handed(self, stream: Stream) -> None:
+        """Forget a stream that goes on in another process, and will be counted as ended there."""
+        if self._give_place_back(stream):
+            metrics.streams_open.dec()
+            metrics.streams_handed_over.inc()
+
+    def adopt(self, streams: Iterable[Stream], state: State) -> dict[int, int]:
+        """Let streams that have places follow what they followed in another process, as they left it.
+
+        The tasks, given as `{id: user_id}`, that the caller must have read again.
+        """
+        is_of_user, values = state
+        with self._lock:
+            here = [stream for stream in streams if stream.places is not None]  # the others' clients have left
+            if is_of_user:
+                return self._adopt_of_user(here, UserTopic.restored(self._users, *values))
+            return self._adopt_of_task(here, TaskTopic.restored(self._tasks, *values))
+
+    def _adopt_of_task(self, streams: list[Stream], handed: TaskTopic) -> dict[int, int]:
+        task = handed.newest
+        topic = self._tasks.get(task.id, handed)
+        for stream in streams:
+            if (topic.newest.task_id, topic.newest.user_id) != (task.task_id, task.user_id):
+                self._finish(stream, task.id, None, "deleted")
+                continue
+            topic.has_stragglers = topic.has_stragglers or stream.cursor != topic.newest.revision
+            self._join(topic, stream)
+        return {task.id: task.user_id}
+
+    def _adopt_of_user(self, streams: list[Stream], handed: UserTopic) -> dict[int, int]:
+        topic = self._users.get(handed.key, handed)
+        differ = set() if topic is handed else topic.merge(handed)
+        for stream in streams:
+            self._join(topic, stream)
+        return dict.fromkeys({*differ, *topic.active}, topic.key)
+
+    def see_off(self, stream: Stream) -> None:
+        """Give the client of a stream that has ended the time to take what it is owed."""
+        with self._lock:
+            self._set_timer(stream, self.clock() + KEEP_ALIVE_SECONDS)
+
+    def dismiss(self, streams: Iterable[Stream], reason: str) -> None:
+        """Say bye to streams, whatever they follow."""
+        with self._lock:
+            for number, stream in enumerate(streams, 1):
+                self._finish(stream, 0, farewell(reason), reason)
+                if not number % STREAMS_PER_TURN:
+                    self._pause()
+
+    def answer_held(self) -> None:
+        """Let held requests wait no longer."""
+        self.dismiss([stream for stream in self._all() if stream.is_held], "shutdown")
+
     # What changed.
 
     def followed(self, keys: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -218,6 +307,13 @@ class Hub:
         """The users whose tasks are followed together."""
         with self._lock:
             return list(self._users)
+
+    def topics(self, most: int) -> tuple[dict[int, int], list[int]] | None:
+        """The tasks that are followed, as `{id: user_id}`, and the users; None if they are more than so many."""
+        with self._lock:
+            if len(self._tasks) + len(self._users) > most:
+                return None
+            return {key: topic.newest.user_id for key, topic in self._tasks.items()}, list(self._users)
 
     def is_news(self, task_id: int, user_id: int, revision: int) -> bool:
         """Whether a user's streams have another revision of a task than this."""
@@ -429,11 +525,11 @@ class Hub:
         """Say bye to every stream, and let nobody in any more."""
         with self._lock:
             self.closing = reason
-            topics = [*self._tasks.values(), *self._users.values()]
-            for number, stream in enumerate([stream for topic in topics for stream in topic.streams], 1):
-                self._finish(stream, 0, farewell(reason), reason)
-                if not number % STREAMS_PER_TURN:
-                    self._pause()
+            self.dismiss(self._all(), reason)
+
+    def _all(self) -> list[Stream]:
+        with self._lock:
+            return [stream for topic in (*self._tasks.values(), *self._users.values()) for stream in topic.streams]
 
 
 def _count(stream: Stream) -> None:

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .. import servers
 from .sse import LAST_CHUNK, Frame
@@ -70,6 +70,11 @@ class Poller:
         self.close: Callable[[int], None] = monkey.get_original("os", "close")
         spawn(self._run)
 
+    @property
+    def streams(self) -> list[SocketStream]:
+        """All that it watches, those that have ended but for what their clients have yet to take included."""
+        return list(self._streams.values())
+
     def add(self, stream: SocketStream) -> None:
         """Call the stream's `hear_why` when its client goes."""
         self._streams[stream.descriptor] = stream
@@ -122,6 +127,15 @@ class Backlog:
         return self.rest
 
 
+class Connection(NamedTuple):
+    """A stream's connection on its way to another process, with what its client is owed: if `is_last`, nothing more."""
+
+    descriptor: int
+    protocol: str
+    backlog: Backlog | None
+    is_last: bool
+
+
 class SocketStream(Stream):
     """A stream on a bare, non-blocking descriptor."""
 
@@ -161,6 +175,21 @@ class SocketStream(Stream):
             self._backlog.rest = headers + self._backlog.next()  # in one packet
         self._poller.add(self)
         if not self._write_backlog():
+            self._poller.want_to_write(self, True)
+
+    def part(self) -> Connection:
+        """Let go of the connection, for another process to go on with; nothing is written to it until then."""
+        self._poller.remove(self)
+        connection = Connection(self.descriptor, ("HTTP/1.0", "HTTP/1.1")[self._form], self._backlog, self._finished)
+        self.descriptor, self._backlog = -1, None
+        return connection
+
+    def resume(self, connection: Connection) -> None:
+        """Go on with a connection, another process's or the one that was let go."""
+        self._environ = None
+        self.descriptor, _, self._backlog, self._finished = connection
+        self._poller.add(self)
+        if self._backlog is not None:
             self._poller.want_to_write(self, True)
 
     def close(self) -> None:

@@ -92,7 +92,7 @@ class Places:
             del self._by_user[user_id]
 
 
-class Topic:
+class Topic(ABC):
     """The streams that follow the same; `home` is where the hub finds them by `key`."""
 
     __slots__ = ("home", "key", "streams")
@@ -101,6 +101,11 @@ class Topic:
         self.key = key
         self.home = home
         self.streams: set[Stream] = set()
+
+    @property
+    @abstractmethod
+    def state(self) -> list[Any]:
+        """What its streams were given, for another process to go on from."""
 
     def untell(self, task_id: int) -> None:
         """Note that a cancellation of which the streams were told is undone: the next one is news."""

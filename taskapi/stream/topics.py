@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..database.models import Snapshot
+from ..database.models import Snapshot, TaskStatus
 from ..forecast import Forecast
 from . import sse
 from .frames import ending
@@ -30,6 +30,16 @@ class TaskTopic(Topic):
         # A stream was let in with another snapshot than the newest: whichever is right, it is to be read again.
         self.has_stragglers = False
 
+    @classmethod
+    def restored(cls, home: dict[int, Any], key: int, user_id: int, task_id: str, revision: int) -> TaskTopic:
+        """The topic as it was in another process: what was said of the task there, nobody is shown again."""
+        return cls(key, home, Snapshot(key, user_id, task_id, TaskStatus.RUNNING, revision, b""))
+
+    @property
+    def state(self) -> list[Any]:
+        """What `restored` takes, behind the home."""
+        return [self.key, self.newest.user_id, self.newest.task_id, self.newest.revision]
+
     def frame(self, task: Snapshot) -> Frame:
         """Note a snapshot as the newest, and make its frame."""
         self.newest, self.has_stragglers = task, False
@@ -51,6 +61,31 @@ class UserTopic(Topic):
         self.active: dict[int, int] = {}
         self.ended: dict[int, int] = {}
         self.last_id = 0
+
+    @classmethod
+    def restored(cls, home: dict[int, Any], key: int, began: int, is_cut: bool, last_id: int, *known: Any) -> UserTopic:
+        """The topic as it was in another process."""
+        topic = cls(key, home, began)
+        topic.is_cut, topic.last_id = is_cut, last_id
+        topic.active, topic.ended = map(dict, known)
+        return topic
+
+    @property
+    def state(self) -> list[Any]:
+        """What `restored` takes, behind the home."""
+        return [self.key, self.began, self.is_cut, self.last_id, list(self.active.items()), list(self.ended.items())]
+
+    def merge(self, other: UserTopic) -> set[int]:
+        """Take the streams of another process's topic in; the tasks of which they and ours had different revisions.
+
+        These are news to all of them.
+        """
+        tasks = {*self.active, *other.active, *other.ended}
+        differ = {task for task in tasks if self.known(task) != other.known(task)}
+        for task in differ:
+            self.forget(task)
+        self.is_cut, self.last_id = self.is_cut or other.is_cut, max(self.last_id, other.last_id)
+        return differ
 
     def known(self, task_id: int) -> int:
         """The revision of a task that the streams have, or -1."""

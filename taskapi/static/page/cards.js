@@ -40,7 +40,7 @@ function barOf(task) {
 
 /** Whether a click was meant for something inside. @param {Event} event */
 const isTaken = (event) =>
-  event.composedPath().some((node) => node instanceof Element && node.matches("a, button, summary, dl, details details"));
+  event.composedPath().some((node) => node instanceof Element && node.matches("a, button, label, summary, dl, details details"));
 
 export class Card {
   /** @type {TaskProgress | undefined} */
@@ -107,10 +107,11 @@ export class Card {
     this.bar?.close();
   }
 
+  get label() { return labelOf(this.#task); }
+
   show() {
-    const { bar, task } = this;
+    const { bar, task, label } = this;
     if (!bar) return;
-    const label = labelOf(task);
     if (bar.label !== label) bar.label = label;
     bar.task = task;
     timeOf(task.created_at, this.#time);

@@ -10,8 +10,10 @@ const STATUSES = {
   active: ["pending", "queued", "starting", "running"],
   completed: ["completed"],
   failed: ["failed", "timeout"],
+  waiting: ["pending", "queued"],
+  running: ["starting", "running"],
 };
-const ALL = Object.values(STATUSES).flat();
+const ALL = [STATUSES.active, STATUSES.completed, STATUSES.failed].flat();
 const NAMES = ["status", "kind", "learning_path_id", "q", "user_id"];
 const TYPING_MS = 350;
 

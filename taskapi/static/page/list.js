@@ -5,9 +5,11 @@
 /** @param {Task} task */
 const isWaiting = ({ status }) => status === "pending" || status === "queued";
 
-/** What moves first, then newest first as the API orders them. @param {Card} a @param {Card} b */
-const inOrder = ({ task: a }, { task: b }) =>
-  Number(isWaiting(a)) - Number(isWaiting(b)) || Date.parse(b.created_at) - Date.parse(a.created_at) || b.id - a.id;
+/** As the API orders them. @param {Card} a @param {Card} b */
+export const newestFirst = ({ task: a }, { task: b }) => Date.parse(b.created_at) - Date.parse(a.created_at) || b.id - a.id;
+
+/** What moves first. @param {Card} a @param {Card} b */
+const inOrder = (a, b) => Number(isWaiting(a.task)) - Number(isWaiting(b.task)) || newestFirst(a, b);
 
 /** What its place depends on. @param {Card} card */
 const keyOf = ({ task }) => `${isWaiting(task)} ${task.created_at} ${task.id}`;
@@ -17,9 +19,10 @@ export class List {
   #cards = new Map();
   #isSorted = true;
 
-  /** @param {Element} list */
-  constructor(list) {
+  /** @param {Element} list @param {(a: Card, b: Card) => number} [order] */
+  constructor(list, order = inOrder) {
     this.list = list;
+    this.order = order;
   }
 
   get size() { return this.#cards.size; }
@@ -58,7 +61,7 @@ export class List {
     if (this.#isSorted) return;
     this.#isSorted = true;
     let at = this.list.firstElementChild;
-    for (const card of [...this.#cards.keys()].sort(inOrder)) {
+    for (const card of [...this.#cards.keys()].sort(this.order)) {
       if (at === card.item) at = at.nextElementSibling;
       else this.#insert(card, at);
     }

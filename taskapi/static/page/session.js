@@ -20,8 +20,21 @@ export const signOut = () => sessionStorage.removeItem(TOKEN);
 /** @param {string} taskId */
 export const urlOf = (taskId) => new URL(`../${encodeURIComponent(taskId)}`, API).href;
 
-/** Ask the API. Throws what is refused, as an `Error` with HTTP's `status`. @param {string} url @param {AbortSignal} [signal] */
-export const ask = (url, signal) => requestsTo(url, token, signal).send("", {});
+/**
+ * Ask the API, which tells administrators that there are more tasks than theirs. Throws what is refused, as an `Error`
+ * with HTTP's `status`.
+ *
+ * @param {string} url @param {AbortSignal} [signal]
+ */
+export async function ask(url, signal) {
+  const response = await requestsTo(url, token, signal).send("", {});
+  if (linkOf(response, "collection")) document.dispatchEvent(new Event("administrator"));
+  return response;
+}
 
-/** Where an answer says that a list goes on. @param {Response} response @returns {string} */
-export const nextOf = ({ headers }) => /<([^>]*)>;\s*rel="next"/.exec(headers.get("Link") ?? "")?.[1] ?? "";
+/** What an answer says where something is. @param {Response} response @param {string} relation @returns {string} */
+export const linkOf = ({ headers }, relation) =>
+  new RegExp(`<([^>]*)>;\\s*rel="${relation}"`).exec(headers.get("Link") ?? "")?.[1] ?? "";
+
+/** Where a list goes on. @param {Response} response */
+export const nextOf = (response) => linkOf(response, "next");

@@ -80,6 +80,12 @@ async function sentencesOf(name) {
   return { ...(await speechAt(document.documentElement)).sentences, ...ours };
 }
 
+/** Learn the sentences of a part that came later. @param {typeof LANGUAGES} languages */
+export async function learn(languages) {
+  const load = languages[/** @type {keyof typeof LANGUAGES} */ (language.split("-")[0])];
+  if (load) sentences = { ...sentences, ...(await load()).default };
+}
+
 /** What stands in the page. @param {ParentNode} part */
 export function translate(part) {
   for (const [name, property] of Object.entries(ATTRIBUTES)) {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ...database.store import Store
-from .base import Feed, Listener
+from .base import Feed, Following, Listener
 
-__all__ = ["Feed", "Listener", "open_feed"]
+__all__ = ["Feed", "Following", "Listener", "open_feed"]
 
 
 def open_feed(store: Store, listener: Listener) -> Feed:

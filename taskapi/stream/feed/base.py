@@ -11,8 +11,8 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 from ... import metrics
 from ...database.failures import DatabaseError
@@ -46,8 +46,18 @@ class Pace:
             time.sleep(GATHER_SECONDS)
 
 
+class Following(NamedTuple):
+    """The tasks that are followed, by id, with their owners; and the users all of whose tasks are."""
+
+    tasks: Mapping[int, int]
+    users: Iterable[int]
+
+
 class Listener(Protocol):
     """Who is told."""
+
+    def following(self, most: int) -> Following | None:
+        """What it wants to be told of, or None if that is more than so many tasks and users."""
 
     def changed(self, keys: Iterable[tuple[int, int]]) -> None:
         """These tasks, given as `(id, user_id)`, have changed."""

@@ -16,15 +16,18 @@ import psycopg
 
 from ...database.failures import DatabaseError
 from ...database.postgresql import CANARY, CHANNEL
-from .base import Feed, Pace
+from ...database.store import Store
+from .base import Feed, Following, Listener, Pace
+from .following import BITS, EVERYTHING, KEYS_AT_MOST, Bell, Registration, keys_of
 
 log = logging.getLogger(__name__)
 
 # Until the first notification, which the feed sends itself, must have come back; then between two.
 CANARY_SECONDS = 5.0
 CANARY_INTERVAL_SECONDS = 30.0
-# Of a task's changes within 50 ms only the first is announced (see the table's triggers), so each announced task is
+# Of a task's changes within 50 ms only the first is announced (see the table's trigger), so each announced task is
 # read again: when that window is over and what was written in it has been committed; then for commits that take long.
+# So is what is followed anew: whoever was about to commit did not know.
 AGAIN_AFTER_SECONDS = (0.1, 0.5, 2.0)
 
 # What an announcement names: a task's id and its user's.
@@ -32,24 +35,40 @@ Key = tuple[int, int]
 
 
 class PostgresqlFeed(Feed):
-    """Listens to the notifications that the table's trigger sends on commit."""
+    """Listens to the notifications that the table's trigger sends on commit, of what is followed."""
 
     outages = (DatabaseError, psycopg.Error, OSError)
 
+    def __init__(self, store: Store, listener: Listener) -> None:
+        super().__init__(store, listener)
+        self._following: Following | None = Following({}, ())
+        self._bell: Bell | None = None
+
+    def want(self, wanted: bool) -> None:
+        """Have what is followed now announced. Many that come and go do not make it everything and back each time."""
+        super().want(wanted)
+        before = self._following
+        following = self._listener.following(KEYS_AT_MOST if before is not None else KEYS_AT_MOST // 2)
+        self._following = following
+        if self._bell is not None and not keys_of(following) <= keys_of(before):
+            self._bell.ring()
+
     def _watch(self) -> None:
+        # Not before: the processes of a server that forks would share it.
+        self._bell = self._bell or Bell()
         with contextlib.closing(self._store.dialect.open_reader(self._store.url)) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._listener.gap()
-            self._listen(connection)
+            self._listen(connection, self._bell)
 
-    def _listen(self, connection: psycopg.Connection[Any]) -> None:
+    def _listen(self, connection: psycopg.Connection[Any], bell: Bell) -> None:
         readable = select.poll()
         readable.register(connection.fileno(), select.POLLIN)
-        again = Appointments()
+        readable.register(bell.fileno(), select.POLLIN)
+        inbox, registration, again, pace = Inbox(connection), Registration(connection), Appointments(), Pace()
         heard = sent = 0.0
-        pace = Pace()
         # Changes that follow an announcement which we did not hear.
-        gaps = [time.monotonic() + delay for delay in AGAIN_AFTER_SECONDS]
+        gaps = _later(time.monotonic())
         while True:
             now = time.monotonic()
             if gaps and gaps[0] <= now:
@@ -61,16 +80,51 @@ class PostgresqlFeed(Feed):
             elif heard < sent and now - sent > CANARY_SECONDS:
                 log.error("notifications do not arrive; is there a transaction pooler before PostgreSQL?")
                 raise psycopg.OperationalError("the canary did not come back")
-            payloads = _heard(connection)
+            bell.silence()
+            following = self._following
+            new = registration.tell(keys_of(following), now) if self.connected else frozenset()
+            if any(key <= EVERYTHING for key in new):
+                gaps = [now, *_later(now)]
+            payloads = inbox.take()
             if "" in payloads:
-                heard, self.connected = now, True
-            keys = _keys(payloads)
+                heard = now
+                if not self.connected:
+                    self.connected = True
+                    bell.ring()  # what is followed is told now that it is of use
+            keys = _keys(payloads) | _anew(following, new)
             self._listener.changed(keys | again.due(now))
             again.plan(keys, now)
-            if keys:
+            if keys or new:
                 pace.rest()
             patience = CANARY_SECONDS if heard < sent else CANARY_INTERVAL_SECONDS
             readable.poll(1000.0 * min(patience, again.wait(now), *(max(0.0, gap - now) for gap in gaps)))
+
+
+class Inbox:
+    """The payloads of the notifications that come over a connection, while it is asked something, too."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._pgconn = connection.pgconn
+        self._payloads: list[str] = []
+        connection.add_notify_handler(lambda notify: self._payloads.append(notify.payload))
+
+    def take(self) -> list[str]:
+        """What has come; straight from libpq, since `Connection.notifies` costs as much as reading a row."""
+        self._pgconn.consume_input()
+        came = [notify.extra.decode() for notify in iter(self._pgconn.notifies, None)]
+        payloads, self._payloads = self._payloads + came, []
+        return payloads
+
+
+def _later(now: float) -> list[float]:
+    return [now + delay for delay in AGAIN_AFTER_SECONDS]
+
+
+def _anew(following: Following | None, new: frozenset[int]) -> set[Key]:
+    """The tasks that are told of from now on; of users' and of everything there is a gap."""
+    if following is None:
+        return set()
+    return {(task, user) for task, user in following.tasks.items() if task & BITS in new}
 
 
 class Appointments:
@@ -115,12 +169,6 @@ class Appointments:
         """The seconds until the next one."""
         first = [waiting[0][0] + delay for delay, waiting in self._waiting.items() if waiting]
         return max(0.0, min(first) - now) if first else math.inf
-
-
-def _heard(connection: psycopg.Connection[Any]) -> list[str]:
-    """The payloads that have come; straight from libpq, since `Connection.notifies` costs as much as reading a row."""
-    connection.pgconn.consume_input()
-    return [notify.extra.decode() for notify in iter(connection.pgconn.notifies, None)]
 
 
 def _keys(payloads: Iterable[str]) -> set[Key]:

@@ -1,6 +1,8 @@
 /** Arabic. @type {Messages} */
 export default {
   tasks: "المهام",
+  myTasks: "مهامي",
+  everyone: "كل المستخدمين",
   signOut: "تسجيل الخروج",
   signInTitle: "تسجيل الدخول",
   token: "رمز الدخول",

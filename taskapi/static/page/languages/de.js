@@ -1,6 +1,8 @@
 /** German. @type {Messages} */
 export default {
   tasks: "Aufgaben",
+  myTasks: "Meine Aufgaben",
+  everyone: "Alle Benutzer",
   signOut: "Abmelden",
   signInTitle: "Anmelden",
   token: "Zugangstoken",

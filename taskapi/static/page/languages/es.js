@@ -1,6 +1,8 @@
 /** Spanish. @type {Messages} */
 export default {
   tasks: "Tareas",
+  myTasks: "Mis tareas",
+  everyone: "Todos los usuarios",
   signOut: "Cerrar sesión",
   signInTitle: "Iniciar sesión",
   token: "Token de acceso",

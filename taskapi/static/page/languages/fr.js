@@ -1,6 +1,8 @@
 /** French. @type {Messages} */
 export default {
   tasks: "Tâches",
+  myTasks: "Mes tâches",
+  everyone: "Tous les utilisateurs",
   signOut: "Se déconnecter",
   signInTitle: "Se connecter",
   token: "Jeton d’accès",

@@ -1,6 +1,8 @@
 /** Japanese. @type {Messages} */
 export default {
   tasks: "タスク",
+  myTasks: "自分のタスク",
+  everyone: "全ユーザー",
   signOut: "サインアウト",
   signInTitle: "サインイン",
   token: "アクセストークン",

@@ -19,7 +19,7 @@ CONNECTIONS = 5
 PLACE_SECONDS = 10.0
 
 
-class Kept(ABC):
+class Pool(ABC):
     """Connections to one database. May be used by many threads or greenlets at once.
 
     A statement is a matter of microseconds; through SQLAlchemy's Core and pool the way to it costs ten times as much.
