@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import Server, insert, make_token
+from harness import Server, insert, make_token, update
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy.engine import Engine, make_url
 
@@ -53,6 +53,23 @@ TASKS: dict[str, dict[str, object]] = {
     "deck_import_123_20261123T090100Z_4": {"status": "running", "stage": "planning_path_structure"},
     "deck_export_123_20261123T090200Z_5": {"status": "queued"},
 }
+# A task's life, a frame for each moment, and how another one ended.
+LIFE: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("report_1", "Queued", {"status": "queued"}),
+    ("report_1", "20%", {"status": "running", "stage": "reading", "progress": 20, "completed_items": 10}),
+    ("report_1", "60%", {"stage": "writing", "progress": 60, "completed_items": 30}),
+    ("report_1", "Completed", {"status": "completed", "stage": None, "progress": 100, "completed_items": 50}),
+    (
+        "report_2",
+        "Failed",
+        {"status": "failed", "progress": 60, "completed_items": 30, "result_message": "No paper left."},
+    ),
+)
+STRIP = """<style>
+  body { grid-template-columns: repeat(5, 1fr); gap: 14px; margin: 14px; font-size: 13px }
+  task-progress { border: 1px solid #d0d7de; border-radius: 8px; padding: 10px }
+  task-progress::part(time) { display: none }
+</style>"""
 LABELS = ("Export of all decks", "New cards", "Your learning path", "Import", "Another export")
 DRESSES = ("", "", "bold", "slim", "")
 
@@ -66,7 +83,7 @@ def main() -> None:
             insert(engine, task_id, 123, **columns | times(minutes, columns["status"]))
         server = Server(url, Path(folder) / "log")
         try:
-            take(f"http://127.0.0.1:{server.port}/#token={make_token(123)}")
+            take(f"http://127.0.0.1:{server.port}/#token={make_token(123)}", engine)
             with engine.begin() as connection:
                 connection.exec_driver_sql("DELETE FROM user_tasks")
             insert_everybodys(engine)
@@ -135,7 +152,7 @@ SIZES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (
 )
 
 
-def take(url: str) -> None:
+def take(url: str, engine: Engine) -> None:
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -151,6 +168,7 @@ def take(url: str) -> None:
             page.get_by_text("214 cards exported").wait_for()
             page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
             context.close()
+        take_life(browser, url, engine)
         browser.close()
 
 
@@ -174,6 +192,22 @@ def open_page(page: Page, url: str, body: str) -> None:
     page.route("**/elements.html", lambda route: route.fulfill(body=body, content_type="text/html"))
     page.goto(f"{origin}/elements.html")
     page.evaluate("token => document.querySelectorAll('task-progress').forEach(bar => { bar.token = token; })", token)
+
+
+def take_life(browser: Browser, url: str, engine: Engine) -> None:
+    """One task's bar again and again, each stopped at its moment."""
+    for task_id in ("report_1", "report_2"):
+        insert(engine, task_id, 123, total_items=50)
+    page = browser.new_page(viewport={"width": 1000, "height": 60}, device_scale_factor=1.5)
+    tags = "".join(f'<task-progress label="Report" src="/api/tasks/{task_id}"></task-progress>' for task_id, *_ in LIFE)
+    open_page(page, url, ELEMENTS + STRIP + tags)
+    for place, (task_id, seen, columns) in enumerate(LIFE):
+        update(engine, task_id, **columns)
+        frame = page.locator("task-progress").nth(place)
+        frame.get_by_text(seen).wait_for()
+        frame.evaluate("bar => bar.close()")
+    page.screenshot(path=PICTURES / "life.png", full_page=True, animations="disabled")
+    page.close()
 
 
 def take_element(browser: Browser, url: str) -> None:

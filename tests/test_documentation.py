@@ -15,6 +15,8 @@ RUN_BY = {
     ("README.md", f"{INSTALL} && .venv/bin/pytest"): ".ci/run",
     ("README.md", "*"): "test_examples.py::test_three_lines_and_a_tag_are_all_that_an_application_needs",
     ("tutorial.md", "*"): "test_tutorial.py::test_the_tutorial_leads_from_nothing_to_a_bar_that_moves",
+    ("front-end-in-ten-minutes.md", "*"):
+        "test_tutorial.py::test_ten_minutes_lead_from_npm_to_a_bar_that_is_typed_german_dressed_and_cancelled",
     ("in-your-application.md", "*"): "test_guide.py::test_every_block_is_a_file_a_change_or_a_command",
     ("tokens.md", "export TASKAPI_JWT_SECRET_KEY=$(openssl rand -hex 32)"):
         "test_tutorial.py::test_the_key_that_the_page_makes_is_long_enough",

@@ -1,15 +1,17 @@
-"""The tutorial, from its first step to its last, as a newcomer types it; and the tokens that other programs sign."""
+"""The tutorials, from their first step to their last, as a newcomer types them; and the tokens that others sign."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class Newcomer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {"8000": str(free_port()), "9000": str(free_port())}
+        self.ports = {written: str(free_port()) for written in ("8000", "9000", "5173", "4173")}
         self.terminals: list[subprocess.Popen[str]] = []
         shutil.copytree(ROOT / "taskapi", folder / "taskapi", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "wsgi.py", folder)
@@ -64,7 +66,7 @@ class Newcomer:
 
     def run(self, command: str) -> str:
         terminal = self.open_terminal(command)
-        output, _ = terminal.communicate(timeout=60)
+        output, _ = terminal.communicate(timeout=120)
         assert terminal.returncode == 0, output
         return output
 
@@ -73,6 +75,12 @@ class Newcomer:
         terminal = self.open_terminal(f"exec env {command}" if "=" in command.split()[0] else f"exec {command}")
         wait_until(lambda: "Booting worker" in (pipe(terminal.stdout).readline() or pytest.fail("it ended")))
         return terminal
+
+    def visit(self, browser: Any, port: str) -> Any:
+        """Open the page that is served at a port."""
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{self.ports[port]}/")
+        return page
 
     def save(self, file: str, block: Block) -> None:
         (self.folder / file).write_text(self.with_ports(block.text))
@@ -121,8 +129,7 @@ def test_the_tutorial_leads_from_nothing_to_a_bar_that_moves(newcomer: Newcomer,
     server.terminate()
     server.wait(20)
     newcomer.serve(next(steps).text)
-    page = browser.new_page()
-    page.goto(newcomer.with_ports("http://127.0.0.1:9000/"))
+    page = newcomer.visit(browser, "9000")
     bar = f"{ELEMENT}?.shadowRoot?.querySelector('progress').value"
     page.wait_for_function(f"{bar} === 40")
     moving = newcomer.open_terminal(next(steps).text)
@@ -135,6 +142,55 @@ def test_the_tutorial_leads_from_nothing_to_a_bar_that_moves(newcomer: Newcomer,
     seconds = time.monotonic() - started
     print(f"from the first command after the installation to the end: {seconds:.1f} s")
     assert seconds < TUTORIAL_SECONDS
+
+
+def look_at_it_and_cancel(page: Any) -> None:
+    """The bar moves, in the page's words and colours, until its button ends the work."""
+    colour = f"getComputedStyle({ELEMENT}.shadowRoot.querySelector('[part=percent]')).color"
+    page.wait_for_function(f"{ELEMENT}?.shadowRoot?.querySelector('progress').value > 2")
+    assert re.fullmatch(r"Seite \d+ von 240", page.locator("[part=count]").inner_text())
+    assert page.evaluate(colour) == "rgb(102, 51, 153)"
+    assert page.locator("[part=bar]").bounding_box()["height"] == 12
+    page.get_by_role("button", name="Abbrechen", exact=True).click()
+    page.get_by_role("button", name="Ja, abbrechen").click()
+    page.get_by_text("Kein Bericht.").wait_for()
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_ten_minutes_lead_from_npm_to_a_bar_that_is_typed_german_dressed_and_cancelled(
+    newcomer: Newcomer, browser: Any
+) -> None:
+    started = time.monotonic()
+    steps = iter(blocks(DOCS / "front-end-in-ten-minutes.md"))
+    newcomer.serve(next(steps).text)
+    newcomer.run(next(steps).text)
+    for block in islice(steps, 4):
+        newcomer.save(f"reports/{block.file}", block)
+    newcomer.run(next(steps).text)
+    newcomer.save("work.py", next(steps))
+
+    working = newcomer.open_terminal(next(steps).text)
+    newcomer.open_terminal(f"cd reports\nexec {next(steps).text}")
+    wait_until(lambda: is_open(int(newcomer.ports["5173"])))
+    look_at_it_and_cancel(newcomer.visit(browser, "5173"))
+    print(f"from npm to a bar that has moved and was cancelled: {time.monotonic() - started:.1f} s")
+    assert working.wait(10) == 0
+
+    check, build, preview = next(steps).text.splitlines()
+    newcomer.run(f"cd reports\n{check}\n{build}")
+    newcomer.open_terminal(f"cd reports\nexec {preview}")
+    wait_until(lambda: is_open(int(newcomer.ports["4173"])))
+    page = newcomer.visit(browser, "4173")
+    page.get_by_text("Abgebrochen").wait_for()
+    page.get_by_text("Kein Bericht.").wait_for()
+    page.close()
+    wrong = f"cd reports\nsed -i 's/count:/counts:/' src/main.ts\n{check}"
+    assert "'counts' does not exist" in newcomer.open_terminal(wrong).communicate(timeout=60)[0]
+
+    assert next(steps, None) is None
+    assert time.monotonic() - started < TUTORIAL_SECONDS
 
 
 # Tokens that others sign.
