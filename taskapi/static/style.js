@@ -1,4 +1,4 @@
-/** How the element looks, from right to left too. */
+/** How the element looks. */
 
 const STYLE = `
 :host {
