@@ -79,8 +79,8 @@ def test_of_many_that_count_at_once_one_counts(store: Store, engine: sa.Engine, 
 def test_the_metrics_have_how_long_tasks_waited_and_ran(
     server: Server, engine: sa.Engine, ago: Callable[[float], str]
 ) -> None:
-    insert(engine, "waiting", kind="deck")
-    end(engine, ago, "a", kind="deck")
+    insert(engine, "waiting", kind="counted")
+    end(engine, ago, "a", kind="counted")
 
     def metrics() -> str:
         return server.get("/metrics").body.decode()
@@ -88,12 +88,12 @@ def test_the_metrics_have_how_long_tasks_waited_and_ran(
     def has(line: str) -> bool:
         return re.search(f"^{re.escape(line)}", metrics(), re.MULTILINE) is not None
 
-    assert has('taskapi_tasks{kind="deck",status="pending"} 1.0')
-    assert has('taskapi_oldest_task_seconds{kind="deck",status="pending"} ')
-    wait_until(lambda: has('taskapi_tasks_ended_total{kind="deck",status="completed"} 1.0'), 30)
-    assert has('taskapi_task_waiting_seconds_bucket{kind="deck",le="5.0"} 1.0')
-    assert has('taskapi_task_waiting_seconds_bucket{kind="deck",le="1.0"} 0.0')
-    assert has('taskapi_task_running_seconds_bucket{kind="deck",le="15.0"} 1.0')
+    assert has('taskapi_tasks{kind="counted",status="pending"} 1.0')
+    assert has('taskapi_oldest_task_seconds{kind="counted",status="pending"} ')
+    wait_until(lambda: has('taskapi_tasks_ended_total{kind="counted",status="completed"} 1.0'), 30)
+    assert has('taskapi_task_waiting_seconds_bucket{kind="counted",le="5.0"} 1.0')
+    assert has('taskapi_task_waiting_seconds_bucket{kind="counted",le="1.0"} 0.0')
+    assert has('taskapi_task_running_seconds_bucket{kind="counted",le="15.0"} 1.0')
 
 
 def test_an_application_that_makes_up_kinds_does_not_make_up_series() -> None:
