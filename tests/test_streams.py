@@ -489,13 +489,11 @@ def test_a_killed_listener_loses_nothing(server: Server, engine: sa.Engine) -> N
 
 @pytest.fixture
 def silent_postgresql(engine: sa.Engine) -> Iterator[None]:
-    """The table without the triggers that announce changes."""
-    triggers = ("user_tasks_announce_row", "user_tasks_announce_change", "user_tasks_announce_late")
+    """The table without the trigger that announces changes."""
 
     def switch(word: str) -> None:
         with engine.begin() as connection:
-            for trigger in triggers:
-                connection.execute(sa.text(f"ALTER TABLE user_tasks {word} TRIGGER {trigger}"))
+            connection.execute(sa.text(f"ALTER TABLE user_tasks {word} TRIGGER user_tasks_announce"))
 
     switch("DISABLE")
     yield
