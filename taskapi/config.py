@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "TASKAPI_"
 # Variables that are no settings.
-OTHER_VARIABLES = {"TASKAPI_TOKEN", "TASKAPI_DEMO_KEY"}
+OTHER_VARIABLES = {"TASKAPI_TOKEN", "TASKAPI_DEMO_KEY", "TASKAPI_LOG_FORMAT"}
 # How alike two names are, from 0 to 1, if one is the other misspelt. Beside ours, other sources name Flask's settings
 # and those of its extensions.
 ALIKE = 0.6

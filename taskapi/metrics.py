@@ -83,20 +83,21 @@ tasks_cancelled = Counter(
     "Tasks cancelled, by how: waiting, asked (its worker), closed (it did not react)",
     ["how"],
 )
-# What ended, counted once for all processes and nodes on a database.
+# What ended, counted once for all processes and nodes on a database. In seconds, from moments to a day:
+LASTING = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 tasks_ended = Counter("taskapi_tasks_ended", "Tasks that ended, by kind and status", ["kind", "status"])
 tasks_retried = Counter("taskapi_tasks_retried", "Starts after the first one, of tasks that ended, by kind", ["kind"])
 task_waiting = Histogram(
     "taskapi_task_waiting_seconds",
     "From a task's creation to its first start, of tasks that ended, by kind",
     ["kind"],
-    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400),
+    buckets=LASTING,
 )
 task_running = Histogram(
     "taskapi_task_running_seconds",
     "From a task's last start to its end, by kind",
     ["kind"],
-    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400),
+    buckets=LASTING,
 )
 
 

@@ -85,7 +85,7 @@ MAY_IMPORT = {
     "database.counts": {"database.store"},
     "database.dialect": {"database.address", "database.statements"},
     "database.embedded": set(),
-    "database.exchange": {"servers"},
+    "database.exchange": {"database.statements", "servers"},
     "database.failures": set(),
     "database.pool": {"database.address", "database.connections", "database.failures"},
     "database.models": set(),

@@ -40,6 +40,7 @@ def test_every_line_is_an_object_and_tells_its_request(start_server: Start, engi
     }.items()  # fmt: skip
     assert {line["logger"] for line in found} >= {"gunicorn.error", "taskapi.stream.feed"}
     assert all(line["timestamp"].endswith("+00:00") for line in found)
+    assert not [line for line in found if "not a setting" in line["message"]]
     assert ticket.partition("ticket=")[2][:20] not in server.log.read_text()
 
 

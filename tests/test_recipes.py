@@ -376,14 +376,20 @@ def test_huey_reads_every_module_in_front_of_an_open_stream(
     assert int(task["result_message"].removesuffix(" words")) > 100_000
 
 
+def broker_of(recipe: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What tells a recipe where its broker is."""
+    if recipe == "dramatiq_jobs":
+        return {"BROKER_URL": request.getfixturevalue("rabbitmq_url")}
+    return {"REDIS_URL": request.getfixturevalue("redis_url")}
+
+
 @pytest.mark.parametrize("recipe", ["dramatiq_jobs", "huey_jobs"])
 @only_sqlite
 def test_dramatiq_and_huey_try_a_job_that_breaks_again_and_the_last_attempt_decides(
     server: Server, engine: sa.Engine, run: Run, modules: Path, recipe: str, request: pytest.FixtureRequest
 ) -> None:
     pytest.importorskip(recipe.removesuffix("_jobs"))
-    broker = "rabbitmq_url" if recipe == "dramatiq_jobs" else "redis_url"
-    url = {"BROKER_URL" if broker == "rabbitmq_url" else "REDIS_URL": request.getfixturevalue(broker)}
+    url = broker_of(recipe, request)
     work, start = commands(f"{recipe}.py")
     (modules / "aaa.py").symlink_to("/nowhere")
     stream = server.stream("/api/tasks/users/me/events", USER)
@@ -405,8 +411,7 @@ def test_dramatiq_and_huey_stop_a_job_that_is_cancelled_and_do_not_try_it_again(
     server: Server, engine: sa.Engine, run: Run, modules: Path, recipe: str, request: pytest.FixtureRequest
 ) -> None:
     pytest.importorskip(recipe.removesuffix("_jobs"))
-    broker = "rabbitmq_url" if recipe == "dramatiq_jobs" else "redis_url"
-    url = {"BROKER_URL" if broker == "rabbitmq_url" else "REDIS_URL": request.getfixturevalue(broker)}
+    url = broker_of(recipe, request)
     for number in range(19):  # enough for some seconds
         shutil.copytree(modules, modules / f"copy {number}", ignore=shutil.ignore_patterns("copy *"))
     work, start = commands(f"{recipe}.py")

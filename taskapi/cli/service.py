@@ -97,7 +97,7 @@ def token(user: int, admin: bool, expires: int) -> None:
 @click.option("--limit", type=click.IntRange(1, 10**6), default=20, show_default=True, help="Show at most so many.")
 def list_tasks(user: int, skip: int, limit: int) -> None:
     """List a user's tasks, newest first, a line each."""
-    found = list(current().store.tasks_of(user, skip, limit))
+    found = current().store.tasks_of(user, skip, limit)
     for task in found:
         click.echo(f"{lines.printable(task.task_id)}  {lines.line(orjson.loads(task.json_for(True)))}")
     if not found:

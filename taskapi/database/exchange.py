@@ -18,6 +18,7 @@ from psycopg.pq import ExecStatus
 from psycopg.waiting import Ready, Wait
 
 from .. import servers
+from .statements import PARAMETER
 
 # How long an answer may take. A server that hangs still acknowledges what it is sent: no kernel sees anything wrong.
 ANSWER_SECONDS = 10.0
@@ -102,4 +103,4 @@ def _numbered(statement: str) -> tuple[bytes, list[str]]:
             names.append(found[1])
         return f"${names.index(found[1]) + 1}"
 
-    return re.sub(r"(?<!:):([a-z_]+)", number, statement).encode(), names
+    return PARAMETER.sub(number, statement).encode(), names

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import extras
 from .address import AnyUrl, Url
 from .dialect import Dialect
-from .statements import SHOWN, SNAPSHOT, Statements
+from .statements import PARAMETER, SHOWN, SNAPSHOT, Statements
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -502,4 +502,4 @@ def _without_secrets(words: str, options: Mapping[str, Any]) -> str:
 
 @lru_cache
 def _pyformat(statement: str) -> str:
-    return re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)
+    return PARAMETER.sub(r"%(\1)s", statement)

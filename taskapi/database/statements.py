@@ -6,10 +6,13 @@ or a server's clock. Statements of snapshots select `SNAPSHOT`, which `Snapshot.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from .models import RESPONSE_FIELDS
 
+# How a parameter is written, which no cast is: `::text`.
+PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 SNAPSHOT = f"{', '.join(RESPONSE_FIELDS)}, revision, cancel_requested_at"
 
 # What a list's reader is shown of a task, where a text is looked for. A bar shows a name's underscore as a space; where

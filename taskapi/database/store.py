@@ -390,11 +390,11 @@ class Store:
 
     def positions(self, ids: Iterable[int]) -> list[Position]:
         """Where the bars of these tasks are."""
-        return [Position(*row) for row in self._worker_rows(self._sql.positions, ids=self._list(ids))]
+        return [Position(*row) for row in self._change(self._sql.positions, ids=self._list(ids))]
 
     def to_stop(self, attempts: Iterable[AttemptKey]) -> Told:
         """Which of these attempts are to stop."""
-        rows = self._worker_rows(self._sql.to_stop, ids=self._list(attempt.id for attempt in attempts))
+        rows = self._change(self._sql.to_stop, ids=self._list(attempt.id for attempt in attempts))
         found = {AttemptKey(*key): goes_on for *key, goes_on in rows}
         return Told({key for key in found if not found[key]}, {key for key in found if found[key]})
 
@@ -445,11 +445,8 @@ class Store:
             last_id = rows[-1][0]
         return deleted
 
-    def _worker_rows(self, statement: str, **parameters: Any) -> list[Any]:
-        """Read over the connection that writes, so that a worker's process needs no second one; it takes no lock."""
-        return self._change(statement, **parameters)
-
     def _change(self, statement: str, **parameters: Any) -> list[Any]:
+        """Run one statement where workers write; they read there, too, and so need no second connection."""
         return self.changer.change((statement, parameters))[0]
 
     def _rows(self, statement: str, **parameters: Any) -> list[Any]:
