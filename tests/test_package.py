@@ -143,7 +143,7 @@ def test_a_worker_that_only_reports_imports_its_database_and_nothing_of_the_web(
     assert "asyncio" not in packages
 
 
-WORK = """
+WITHOUT_SQLALCHEMY = """
 import os
 from taskapi.progress import Progress
 
@@ -162,7 +162,7 @@ print(task_id)
 
 
 def test_a_worker_works_without_sqlalchemy(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
-    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "work.py").write_text(WITHOUT_SQLALCHEMY)
     command = without("sqlalchemy", "work")
 
     status, said = outcome(command, ROOT, PYTHONPATH=f"{ROOT}:{tmp_path}", TASKAPI_DATABASE_URL=database_url)
